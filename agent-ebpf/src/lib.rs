@@ -1,0 +1,2 @@
+//! The ABI shared by the probes and the agent.
+#![no_std]

@@ -1,0 +1,2 @@
+//! Tailwake.
+fn main() {}
