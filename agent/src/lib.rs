@@ -1,1 +1,12 @@
-//! Tailwake.
+//! Tailwake: a node log collector that is woken by the kernel, reads with io_uring, and proves per
+//! container that what was written was delivered.
+//!
+//! ARCHITECTURE.md draws the rooms and says who may import whom.
+
+pub mod base;
+pub mod deliver;
+pub mod discover;
+pub mod encode;
+pub mod plan;
+pub mod stage;
+pub mod ticket;

@@ -1,0 +1,166 @@
+//! The way from the encoders to one output's lanes, with the window that bounds it.
+//!
+//! ```text
+//! encoder: has_room? -> put(request)      window += body
+//! lanes:   take -> ... -> all items settled or the request dropped -> release(bytes)   window -= body
+//! ```
+//!
+//! 1. The window counts compressed bytes sealed and not yet settled, in the queue or in a lane.
+//! 2. A request is put whenever the window is below its size: it may pass it by one request.
+//! 3. A detached output takes no more records until it has joined again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+
+use super::request::Request;
+use crate::base::bell::Bell;
+use crate::base::count::{Counter, Registry};
+use crate::base::outputs::OutputId;
+
+/// Requests that may wait at once, an output; the window's bytes are the tighter bound.
+const REQUESTS_MAX: usize = 1024;
+
+/// What an output's encoders count.
+#[derive(Clone, Debug)]
+pub struct OutletCounters {
+    /// Records encoded for the output.
+    pub records: Arc<Counter>,
+    /// Body bytes before compression.
+    pub inflated: Arc<Counter>,
+    /// Body bytes after compression.
+    pub compressed: Arc<Counter>,
+    /// Requests sealed.
+    pub requests: Arc<Counter>,
+    /// Times the output was detached.
+    pub detaches: Arc<Counter>,
+}
+
+/// One output's queue of sealed requests.
+#[derive(Debug)]
+pub struct Outlet {
+    /// Which output.
+    pub output: OutputId,
+    /// What is counted.
+    pub counters: OutletCounters,
+    queue: ArrayQueue<Request>,
+    window_max: u64,
+    window: AtomicU64,
+    detached: AtomicBool,
+    /// Rings the lanes.
+    lanes: Bell,
+    /// Rings the encoders when the window has room again.
+    encoders: Vec<Bell>,
+}
+
+impl Outlet {
+    /// An outlet with a window of `window_max` compressed bytes.
+    #[must_use]
+    pub fn new(
+        output: OutputId,
+        name: &str,
+        window_max: u64,
+        lanes: Bell,
+        encoders: Vec<Bell>,
+        registry: &Registry,
+    ) -> Self {
+        let labels = [("output", name)];
+        let counters = OutletCounters {
+            records: registry.counter(
+                "tailwake_encoded_records_total",
+                "Records encoded.",
+                &labels,
+            ),
+            inflated: registry.counter(
+                "tailwake_encoded_bytes_total",
+                "Request body bytes before compression.",
+                &labels,
+            ),
+            compressed: registry.counter(
+                "tailwake_compressed_bytes_total",
+                "Request body bytes after compression.",
+                &labels,
+            ),
+            requests: registry.counter("tailwake_requests_total", "Requests sealed.", &labels),
+            detaches: registry.counter(
+                "tailwake_output_detaches_total",
+                "Times the output was detached because its window stayed full.",
+                &labels,
+            ),
+        };
+        Self {
+            output,
+            counters,
+            queue: ArrayQueue::new(REQUESTS_MAX),
+            window_max,
+            window: AtomicU64::new(0),
+            detached: AtomicBool::new(false),
+            lanes,
+            encoders,
+        }
+    }
+
+    /// Whether a request may be put now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.window.load(Ordering::Acquire) < self.window_max && !self.queue.is_full()
+    }
+
+    /// Puts a request and rings the lanes.
+    ///
+    /// # Errors
+    /// Gives the request back when the queue is full; the caller holds it and tries again.
+    #[expect(clippy::result_large_err, reason = "the request itself comes back")]
+    pub fn put(&self, request: Request) -> Result<(), Request> {
+        let bytes = request.body.len() as u64;
+        self.queue.push(request)?;
+        self.window.fetch_add(bytes, Ordering::AcqRel);
+        self.lanes.ring();
+        Ok(())
+    }
+
+    /// The next request for the lanes.
+    #[must_use]
+    pub fn take(&self) -> Option<Request> {
+        self.queue.pop()
+    }
+
+    /// A request of `bytes` body bytes has left the lanes, settled or dropped.
+    pub fn release(&self, bytes: u64) {
+        let before = self.window.fetch_sub(bytes, Ordering::AcqRel);
+        if before >= self.window_max && before - bytes < self.window_max {
+            self.encoders.iter().for_each(Bell::ring);
+        }
+    }
+
+    /// Compressed bytes sealed and not settled.
+    #[must_use]
+    pub fn window(&self) -> u64 {
+        self.window.load(Ordering::Acquire)
+    }
+
+    /// The window's size in bytes.
+    #[must_use]
+    pub const fn window_max(&self) -> u64 {
+        self.window_max
+    }
+
+    /// Whether the output is detached: encoders drop its claims, readers leave it out.
+    #[must_use]
+    pub fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Acquire)
+    }
+
+    /// Detaches the output, counted once.
+    pub fn detach(&self) {
+        if !self.detached.swap(true, Ordering::AcqRel) {
+            self.counters.detaches.add(1);
+        }
+    }
+
+    /// The output takes records again; the ledger's watermarks say from where.
+    pub fn attach(&self) {
+        self.detached.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,74 @@
+//! A sealed request body with its item table.
+//!
+//! The table says where each item stands in the *inflated* body, so that a lane can send a part of
+//! it again: inflate, take the ranges, wrap, compress.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::outputs::OutputId;
+use crate::base::time::Mono;
+use crate::ticket::Ticket;
+
+/// How the body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it is.
+    Plain,
+    /// gzip, with `Content-Encoding: gzip`.
+    Gzip,
+    /// Snappy block format (Loki's protobuf).
+    Snappy,
+}
+
+/// One item: a Loki entry or a bulk action with its document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its bytes in the inflated body. Loki: the whole `entries` field with tag and length; bulk:
+    /// the action line and the source line with their newlines.
+    pub range: Range<u32>,
+    /// Its stream, by place in [`Request::groups`]; 0 where the format has none.
+    pub group: u32,
+    /// Place in [`Request::tickets`] of the last chunk that it has bytes of.
+    pub ticket: u32,
+    /// How many tickets before that one it has bytes of too (a record joined over chunks).
+    pub held: u16,
+    /// Source lines it stands for.
+    pub lines: u32,
+}
+
+/// A sealed request.
+#[derive(Debug)]
+pub struct Request {
+    /// Which output.
+    pub output: OutputId,
+    /// Tenant header, if any.
+    pub tenant: Option<Arc<str>>,
+    /// Which encoder made it: a lane is (output, tenant, encoder).
+    pub encoder: u16,
+    /// The compressed body.
+    pub body: Bytes,
+    /// How it is compressed.
+    pub encoding: Encoding,
+    /// Bytes before compression.
+    pub inflated: u64,
+    /// Its items in body order.
+    pub items: Vec<Item>,
+    /// Loki: for each stream the range of its `labels` field (tag, length, text) in the inflated
+    /// body. Empty for bulk.
+    pub groups: Vec<Range<u32>>,
+    /// The claims, settled when every item that names them is.
+    pub tickets: Vec<Ticket>,
+    /// When the first record came in.
+    pub opened: Mono,
+}
+
+impl Request {
+    /// Source lines in all items.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.items.iter().map(|item| u64::from(item.lines)).sum()
+    }
+}

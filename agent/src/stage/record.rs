@@ -1,0 +1,126 @@
+//! One record on its way through the steps: it borrows the chunk where it can.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::base::outputs::OutputId;
+use crate::base::time::Timestamp;
+use crate::ticket::{Source, Ticket};
+
+/// Which of a container's streams wrote the line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// The format does not say.
+    #[default]
+    Unknown,
+}
+
+impl Stream {
+    /// `stdout`, `stderr`, or empty.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Unknown => "",
+        }
+    }
+}
+
+/// Where a record's time comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeOrigin {
+    /// The line bears it.
+    Line,
+    /// When it was read.
+    #[default]
+    Read,
+}
+
+/// An extracted value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'c> {
+    /// Text.
+    Text(Cow<'c, [u8]>),
+    /// A whole number.
+    Int(i64),
+    /// A number with a fraction.
+    Float(f64),
+    /// True or false.
+    Bool(bool),
+    /// Null, or an object or array that is not text.
+    Null,
+}
+
+/// Labels that the record has beyond its source's, in the order in which they were made; a name
+/// stands once.
+pub type Labels<'c> = SmallVec<[(Arc<str>, Cow<'c, [u8]>); 4]>;
+
+/// Extracted values; a name stands once.
+pub type Extracted<'c> = SmallVec<[(Arc<str>, Value<'c>); 4]>;
+
+/// What is known of the text as JSON; lets an output splice the body without parsing it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Json {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
+    /// The text is one valid JSON object (white space around it apart). `reserved` says that a
+    /// top-level key needs a rewrite before a splice: see `stage::json`.
+    Object {
+        /// Some top-level key equals a key of ours or begins with one and a dot.
+        reserved: bool,
+    },
+    /// The text is no JSON object.
+    Other,
+}
+
+/// One record.
+#[derive(Debug)]
+pub struct Record<'c> {
+    /// Where it comes from.
+    pub source: &'c Arc<Source>,
+    /// Which stream of the container.
+    pub stream: Stream,
+    /// Offset in the file of the first byte of its first line.
+    pub offset: u64,
+    /// Its number among the records made of the same input, from 0.
+    pub ordinal: u32,
+    /// Its time.
+    pub time: Timestamp,
+    /// Where the time comes from.
+    pub time_origin: TimeOrigin,
+    /// Its text: bytes, not always UTF-8, without the newline.
+    pub text: Cow<'c, [u8]>,
+    /// What is known of the text as JSON; a stage that changes the text sets it to `Unknown`.
+    pub json: Json,
+    /// Labels beyond the source's.
+    pub labels: Labels<'c>,
+    /// Structured metadata.
+    pub structured: Labels<'c>,
+    /// Extracted values.
+    pub extracted: Extracted<'c>,
+    /// Tenant, where a stage has set one.
+    pub tenant: Option<Arc<str>>,
+    /// It was cut at the record limit.
+    pub cut: bool,
+    /// Source lines it was made of.
+    pub lines: u32,
+    /// The chunk that its last line is in.
+    pub ticket: &'c Ticket,
+    /// Claims on earlier chunks that it has bytes of.
+    pub held: SmallVec<[Ticket; 2]>,
+}
+
+/// Where records leave the steps. Implemented by the batches of `encode`.
+pub trait Sink {
+    /// The output gets the record. The sink takes its own claims with `split`; it may fill in
+    /// `record.json` when it has looked, and changes nothing else.
+    fn emit(&mut self, output: OutputId, record: &mut Record<'_>);
+}

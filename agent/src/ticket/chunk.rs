@@ -1,0 +1,77 @@
+//! Whole lines off disk, on their way from a reader to an encoder.
+//!
+//! 1. The chunks of one pass follow each other without a gap: `base + len` is the next one's `base`.
+//! 2. A chunk ends at a line's end, unless the line is longer than a buffer (`open_tail`).
+//! 3. All chunks of one container log go to one encoder, in the order in which they were read.
+
+use std::sync::Arc;
+
+use super::{LogId, PassId, Source, Ticket};
+use crate::base::pool::Buffer;
+
+/// A buffer of lines.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Whose lines they are, under the metadata version they were read with.
+    pub source: Arc<Source>,
+    /// The pass that read them.
+    pub pass: PassId,
+    /// Offset in the file of the first byte.
+    pub base: u64,
+    /// The bytes; the first `len` count.
+    pub buf: Buffer,
+    /// How many bytes count.
+    pub len: usize,
+    /// The last line goes on in the next chunk of this pass. Otherwise a last line without a
+    /// newline is complete: its file ends there.
+    pub open_tail: bool,
+    /// What the lines still owe.
+    pub ticket: Ticket,
+}
+
+impl Chunk {
+    /// The bytes that count.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf[..self.len]
+    }
+}
+
+/// What a reader tells an encoder, in order.
+#[derive(Debug)]
+pub enum Feed {
+    /// Lines.
+    Chunk(Chunk),
+    /// A catch-up pass has met another pass: what it holds joins what `into` holds at the same offset.
+    Merged {
+        /// The container log.
+        log: LogId,
+        /// The pass that ends.
+        pass: PassId,
+        /// The pass that goes on.
+        into: PassId,
+    },
+    /// A pass will be read again from its watermark: what it holds is dropped unsettled.
+    Abandoned {
+        /// The container log.
+        log: LogId,
+        /// The pass that ends.
+        pass: PassId,
+    },
+    /// The container log has ended: what any of its passes holds is emitted as it is.
+    Ended {
+        /// The container log.
+        log: LogId,
+    },
+}
+
+impl Feed {
+    /// The container log it is about; decides the encoder.
+    #[must_use]
+    pub fn log(&self) -> LogId {
+        match self {
+            Self::Chunk(chunk) => chunk.source.log,
+            Self::Merged { log, .. } | Self::Abandoned { log, .. } | Self::Ended { log } => *log,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What a piece of a log file still owes to each output.
+//!
+//! ```text
+//! reader: Ticket::new(span, outputs) -> Chunk -> encoder
+//!   encoder: ticket.split(one output) -> batch item -> Request -> lane: settle()   once an output
+//!   encoder: held record keeps ticket.split(all)    -> later the same
+//!   encoder: the chunk's own ticket.settle() when all its lines have been looked at
+//! last claim of an output settled -> Settle::settled(span, output)
+//! any claim dropped instead       -> Settle::failed(span, output)
+//! ```
+//!
+//! 1. An output's span is settled only when every claim on it was settled by `settle`.
+//! 2. A claim that is dropped (panic, shutdown, detached output) fails its outputs: nothing advances.
+//! 3. Exactly one report is made for each output of a ticket.
+
+pub mod chunk;
+pub mod source;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+
+pub use chunk::{Chunk, Feed};
+pub use source::{FileId, LogId, Meta, PassId, Source};
+
+use crate::base::outputs::{OUTPUTS_MAX, OutputId, OutputSet};
+
+/// A piece of one generation of one file, as read by one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The container log.
+    pub log: LogId,
+    /// The file, one generation of it.
+    pub file: FileId,
+    /// The pass that read it.
+    pub pass: PassId,
+    /// Offset of the first byte.
+    pub start: u64,
+    /// Offset after the last byte.
+    pub end: u64,
+    /// Lines that end in the piece.
+    pub lines: u32,
+}
+
+/// Who is told how a span ended, once an output.
+pub trait Settle: Send + Sync {
+    /// Every byte of the span is settled for `output`.
+    fn settled(&self, span: &Span, output: OutputId);
+    /// Some claim on the span was dropped: `output` must be given the span again.
+    fn failed(&self, span: &Span, output: OutputId);
+}
+
+struct Owed {
+    span: Span,
+    sink: Arc<dyn Settle>,
+    /// Claims outstanding, an output each.
+    claims: [AtomicU32; OUTPUTS_MAX],
+    /// Outputs of which a claim was dropped.
+    failed: AtomicU16,
+}
+
+/// A claim on a span for a set of outputs. Not `Clone`: `split` says for whom the new claim is.
+pub struct Ticket {
+    owed: Arc<Owed>,
+    outputs: OutputSet,
+}
+
+impl Ticket {
+    /// The first claim on a span: its reports go to `sink`, one for each of `outputs`.
+    #[must_use]
+    pub fn new(span: Span, outputs: OutputSet, sink: Arc<dyn Settle>) -> Self {
+        let claims =
+            std::array::from_fn(|i| AtomicU32::new(u32::from(outputs.has(OutputId(i as u8)))));
+        Self {
+            owed: Arc::new(Owed {
+                span,
+                sink,
+                claims,
+                failed: AtomicU16::new(0),
+            }),
+            outputs,
+        }
+    }
+
+    /// A further claim for those of `outputs` that this one covers.
+    #[must_use]
+    pub fn split(&self, outputs: OutputSet) -> Self {
+        let outputs = self.outputs.and(outputs);
+        for output in outputs.iter() {
+            self.owed.claims[output.index()].fetch_add(1, Ordering::Relaxed);
+        }
+        Self {
+            owed: Arc::clone(&self.owed),
+            outputs,
+        }
+    }
+
+    /// This claim is met: delivered, dropped on purpose, or rejected for good after it was counted.
+    pub fn settle(mut self) {
+        self.release(false);
+    }
+
+    /// The outputs this claim is for.
+    #[must_use]
+    pub const fn outputs(&self) -> OutputSet {
+        self.outputs
+    }
+
+    /// The span it is about.
+    #[must_use]
+    pub fn span(&self) -> &Span {
+        &self.owed.span
+    }
+
+    /// Whether both are claims on the very same chunk.
+    #[must_use]
+    pub fn same_chunk(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.owed, &other.owed)
+    }
+
+    fn release(&mut self, dropped: bool) {
+        let outputs = std::mem::take(&mut self.outputs);
+        if dropped {
+            self.owed.failed.fetch_or(outputs.bits(), Ordering::AcqRel);
+        }
+        for output in outputs.iter() {
+            // AcqRel: the last one out sees every failure that was noted before.
+            if self.owed.claims[output.index()].fetch_sub(1, Ordering::AcqRel) == 1 {
+                let failed = OutputSet::from_bits(self.owed.failed.load(Ordering::Acquire));
+                if failed.has(output) {
+                    self.owed.sink.failed(&self.owed.span, output);
+                } else {
+                    self.owed.sink.settled(&self.owed.span, output);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.outputs.is_empty() {
+            self.release(true);
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ticket({:?} for {:?})", self.owed.span, self.outputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Log(Mutex<Vec<(bool, u8)>>);
+
+    impl Settle for Log {
+        fn settled(&self, _: &Span, output: OutputId) {
+            self.0.lock().unwrap().push((true, output.0));
+        }
+        fn failed(&self, _: &Span, output: OutputId) {
+            self.0.lock().unwrap().push((false, output.0));
+        }
+    }
+
+    fn ticket(log: &Arc<Log>) -> Ticket {
+        let span = Span {
+            log: LogId(1),
+            file: FileId(1),
+            pass: PassId(1),
+            start: 0,
+            end: 9,
+            lines: 1,
+        };
+        Ticket::new(
+            span,
+            OutputSet::first(2),
+            Arc::clone(log) as Arc<dyn Settle>,
+        )
+    }
+
+    #[test]
+    fn an_output_is_settled_once_when_its_last_claim_is() {
+        let log = Arc::new(Log::default());
+        let root = ticket(&log);
+        let (first, second) = (
+            root.split(OutputSet::first(2)),
+            root.split(OutputSet::one(OutputId(1))),
+        );
+        root.settle();
+        first.settle();
+        assert_eq!(*log.0.lock().unwrap(), [(true, 0)]);
+        second.settle();
+        assert_eq!(*log.0.lock().unwrap(), [(true, 0), (true, 1)]);
+    }
+
+    #[test]
+    fn a_dropped_claim_fails_its_outputs_and_no_other() {
+        let log = Arc::new(Log::default());
+        let root = ticket(&log);
+        drop(root.split(OutputSet::one(OutputId(0))));
+        root.settle();
+        assert_eq!(*log.0.lock().unwrap(), [(false, 0), (true, 1)]);
+    }
+}
