@@ -7,6 +7,8 @@ pub mod base;
 pub mod deliver;
 pub mod discover;
 pub mod encode;
+pub mod ledger;
+pub mod line;
 pub mod plan;
 pub mod stage;
 pub mod ticket;

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
+use crossbeam_queue::ArrayQueue;
+
 use super::{LogId, PassId, Source, Ticket};
+use crate::base::bell::Bell;
 use crate::base::pool::Buffer;
 
 /// A buffer of lines.
@@ -73,5 +76,46 @@ impl Feed {
             Self::Chunk(chunk) => chunk.source.log,
             Self::Merged { log, .. } | Self::Abandoned { log, .. } | Self::Ended { log } => *log,
         }
+    }
+}
+
+/// The lock-free way from the readers to one encoder.
+#[derive(Debug)]
+pub struct Feeds {
+    queue: ArrayQueue<Feed>,
+    encoder: Bell,
+}
+
+impl Feeds {
+    /// A queue of `capacity` feeds; `encoder` is rung when one was put.
+    #[must_use]
+    pub fn new(capacity: usize, encoder: Bell) -> Self {
+        Self {
+            queue: ArrayQueue::new(capacity),
+            encoder,
+        }
+    }
+
+    /// Puts a feed.
+    ///
+    /// # Errors
+    /// Gives the feed back when the queue is full.
+    #[expect(clippy::result_large_err, reason = "the feed itself comes back")]
+    pub fn put(&self, feed: Feed) -> Result<(), Feed> {
+        self.queue.push(feed)?;
+        self.encoder.ring();
+        Ok(())
+    }
+
+    /// The next feed.
+    #[must_use]
+    pub fn take(&self) -> Option<Feed> {
+        self.queue.pop()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 }

@@ -11,16 +11,18 @@
 //!
 //! 1. An output's span is settled only when every claim on it was settled by `settle`.
 //! 2. A claim that is dropped (panic, shutdown, detached output) fails its outputs: nothing advances.
-//! 3. Exactly one report is made for each output of a ticket.
+//! 3. Exactly one report is made for each output of a ticket, of all its spans at once.
 
 pub mod chunk;
 pub mod source;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-pub use chunk::{Chunk, Feed};
+use smallvec::SmallVec;
+
+pub use chunk::{Chunk, Feed, Feeds};
 pub use source::{FileId, LogId, Meta, PassId, Source};
 
 use crate::base::outputs::{OUTPUTS_MAX, OutputId, OutputSet};
@@ -42,16 +44,19 @@ pub struct Span {
     pub lines: u32,
 }
 
-/// Who is told how a span ended, once an output.
+/// Who is told how a ticket ended, once an output.
 pub trait Settle: Send + Sync {
-    /// Every byte of the span is settled for `output`.
-    fn settled(&self, span: &Span, output: OutputId);
-    /// Some claim on the span was dropped: `output` must be given the span again.
-    fn failed(&self, span: &Span, output: OutputId);
+    /// Every byte of the spans is settled for `output`, all at once.
+    fn settled(&self, spans: &[Span], output: OutputId);
+    /// Some claim was dropped: `output` must be given the spans again.
+    fn failed(&self, spans: &[Span], output: OutputId);
 }
 
+/// Usually one; more where a record lies across chunks or files.
+type Spans = SmallVec<[Span; 1]>;
+
 struct Owed {
-    span: Span,
+    spans: Mutex<Spans>,
     sink: Arc<dyn Settle>,
     /// Claims outstanding, an output each.
     claims: [AtomicU32; OUTPUTS_MAX],
@@ -71,15 +76,42 @@ impl Ticket {
     pub fn new(span: Span, outputs: OutputSet, sink: Arc<dyn Settle>) -> Self {
         let claims =
             std::array::from_fn(|i| AtomicU32::new(u32::from(outputs.has(OutputId(i as u8)))));
+        let spans = Mutex::new(Spans::from_buf([span]));
+        let owed = Owed {
+            spans,
+            sink,
+            claims,
+            failed: AtomicU16::new(0),
+        };
         Self {
-            owed: Arc::new(Owed {
-                span,
-                sink,
-                claims,
-                failed: AtomicU16::new(0),
-            }),
+            owed: Arc::new(owed),
             outputs,
         }
+    }
+
+    /// The ticket is about `span` too: a record goes on in it. So both advance together or not at
+    /// all, and no watermark ever stands inside a record.
+    pub fn extend(&self, span: Span) {
+        let mut spans = self
+            .owed
+            .spans
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match spans.last_mut() {
+            Some(last) if last.file == span.file && last.end == span.start => {
+                last.end = span.end;
+                last.lines += span.lines;
+            }
+            _ => spans.push(span),
+        }
+    }
+
+    /// Drops the claim for `outputs` alone: they fail.
+    pub fn forsake(&mut self, outputs: OutputSet) {
+        let kept = self.outputs.without(outputs);
+        self.outputs = self.outputs.and(outputs);
+        self.release(true);
+        self.outputs = kept;
     }
 
     /// A further claim for those of `outputs` that this one covers.
@@ -106,13 +138,7 @@ impl Ticket {
         self.outputs
     }
 
-    /// The span it is about.
-    #[must_use]
-    pub fn span(&self) -> &Span {
-        &self.owed.span
-    }
-
-    /// Whether both are claims on the very same chunk.
+    /// Whether both are claims on the very same ticket.
     #[must_use]
     pub fn same_chunk(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.owed, &other.owed)
@@ -127,10 +153,16 @@ impl Ticket {
             // AcqRel: the last one out sees every failure that was noted before.
             if self.owed.claims[output.index()].fetch_sub(1, Ordering::AcqRel) == 1 {
                 let failed = OutputSet::from_bits(self.owed.failed.load(Ordering::Acquire));
+                let spans = self
+                    .owed
+                    .spans
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 if failed.has(output) {
-                    self.owed.sink.failed(&self.owed.span, output);
+                    self.owed.sink.failed(&spans, output);
                 } else {
-                    self.owed.sink.settled(&self.owed.span, output);
+                    self.owed.sink.settled(&spans, output);
                 }
             }
         }
@@ -147,7 +179,7 @@ impl Drop for Ticket {
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ticket({:?} for {:?})", self.owed.span, self.outputs)
+        write!(f, "Ticket({:?} for {:?})", self.owed.spans, self.outputs)
     }
 }
 
@@ -162,10 +194,10 @@ mod tests {
     struct Log(Mutex<Vec<(bool, u8)>>);
 
     impl Settle for Log {
-        fn settled(&self, _: &Span, output: OutputId) {
+        fn settled(&self, _: &[Span], output: OutputId) {
             self.0.lock().unwrap().push((true, output.0));
         }
-        fn failed(&self, _: &Span, output: OutputId) {
+        fn failed(&self, _: &[Span], output: OutputId) {
             self.0.lock().unwrap().push((false, output.0));
         }
     }

@@ -1,0 +1,480 @@
+//! The ledger: how far each output has come in each file of each container log.
+//!
+//! ```text
+//! reader: register(file) ... open(span) -> Ticket
+//! lanes:  Ticket::settle -> settled(span, output) -> Mark          (any order)
+//! reader: watermark, owing, notices     disk: snapshot -> positions file
+//! ```
+//!
+//! 1. An output's watermark never moves backwards within one generation of a file.
+//! 2. It never passes a byte that this output has not settled.
+//! 3. Nothing here reads a clock, a file or a socket.
+//! 4. One lock, held for a few hundred nanoseconds a chunk and output; no call waits under it.
+
+pub mod marks;
+pub mod positions;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+pub use marks::Mark;
+use positions::{FilePositions, MarkPositions, Positions};
+
+use crate::base::bell::Bell;
+use crate::base::outputs::{OutputId, OutputSet};
+use crate::ticket::{FileId, LogId, Settle, Source, Span, Ticket};
+
+/// Which file it is. (device, inode) alone is no identity: ext4 gives the number of the file that
+/// was just deleted to the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Birth time in nanoseconds since the epoch, where the file system has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born_ns: Option<i64>,
+    /// How many first bytes `head` is the hash of.
+    pub head_len: u32,
+    /// xxh3 of the first `head_len` bytes.
+    pub head: u64,
+}
+
+/// One output's account of one container log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Lines settled.
+    pub lines: u64,
+    /// Bytes settled.
+    pub bytes: u64,
+}
+
+/// A container log as `/status` shows it.
+#[derive(Clone, Debug)]
+pub struct LogAccount {
+    /// Whose it is.
+    pub source: Arc<Source>,
+    /// Lines read, once, however many passes read them again.
+    pub read: Account,
+    /// By output.
+    pub settled: Vec<Account>,
+    /// Bytes read again by catch-up passes.
+    pub reread_bytes: u64,
+}
+
+/// What a reader must look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A claim was dropped: the output goes back to its watermark in this log.
+    Failed(LogId, OutputId),
+    /// Nothing of the log is owed to the output any more, as the reader wanted to know.
+    Quiet(LogId, OutputId),
+}
+
+#[derive(Debug)]
+struct File {
+    id: FileId,
+    identity: Identity,
+    /// Set when nothing will be appended any more.
+    end: Option<u64>,
+    /// Highest offset that was opened once, for the read count.
+    opened: u64,
+    marks: Vec<Mark>,
+}
+
+#[derive(Debug)]
+struct Log {
+    source: Arc<Source>,
+    files: VecDeque<File>,
+    owing: Vec<u32>,
+    /// Outputs whose quiet the reader waits for.
+    awaited: OutputSet,
+    account: LogAccount,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    logs: HashMap<LogId, Log, foldhash::fast::RandomState>,
+    /// What the positions file said of logs and files that have not been found yet.
+    remembered: HashMap<String, Vec<FilePositions>, foldhash::fast::RandomState>,
+    notices: Vec<Vec<Notice>>,
+    next_file: u64,
+    /// Changes since the last snapshot.
+    dirty: bool,
+}
+
+/// The ledger, shared by readers, lanes and the disk thread.
+#[derive(Debug)]
+pub struct Ledger {
+    outputs: Vec<String>,
+    readers: Vec<Bell>,
+    inner: Mutex<Inner>,
+}
+
+/// What `register` found out about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its id from now on.
+    pub id: FileId,
+    /// The positions file knew it.
+    pub remembered: bool,
+    /// The positions file knew the container log.
+    pub log_known: bool,
+}
+
+impl Ledger {
+    /// A ledger for these outputs; a log's notices go to reader `log % readers.len()`.
+    #[must_use]
+    pub fn new(outputs: Vec<String>, readers: Vec<Bell>, positions: Positions) -> Arc<Self> {
+        let mut inner = Inner {
+            notices: vec![Vec::new(); readers.len()],
+            ..Inner::default()
+        };
+        for file in positions.files {
+            inner
+                .remembered
+                .entry(file.log.clone())
+                .or_default()
+                .push(file);
+        }
+        Arc::new(Self {
+            outputs,
+            readers,
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// The outputs' names, by id.
+    #[must_use]
+    pub fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves plain numbers behind; they are still true.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up a file that was opened. `same` says whether the remembered identity is this
+    /// file's; a file nobody remembers begins with all its outputs at `start`. Files of one log
+    /// are registered oldest first.
+    pub fn register(
+        &self,
+        source: &Arc<Source>,
+        identity: Identity,
+        start: impl FnOnce(bool) -> u64,
+        mut same: impl FnMut(&Identity) -> bool,
+    ) -> Registered {
+        let outputs = self.outputs.len();
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let id = FileId(inner.next_file);
+        inner.next_file += 1;
+        inner.dirty = true;
+        let remembered = inner.remembered.get_mut(&*source.key);
+        let known = remembered.is_some() || inner.logs.contains_key(&source.log);
+        let found = remembered.and_then(|files| {
+            let place = files.iter().position(|file| same(&file.identity))?;
+            Some(files.swap_remove(place))
+        });
+        let is_remembered = found.is_some();
+        let fresh = if is_remembered { 0 } else { start(known) };
+        let marks: Vec<Mark> = match &found {
+            Some(file) => self
+                .outputs
+                .iter()
+                .map(|name| Self::remember(file, name))
+                .collect(),
+            None => vec![Mark::at(fresh); outputs],
+        };
+        let opened = marks.iter().map(Mark::watermark).max().unwrap_or(0);
+        let log = inner.logs.entry(source.log).or_insert_with(|| Log {
+            source: Arc::clone(source),
+            files: VecDeque::new(),
+            owing: vec![0; outputs],
+            awaited: OutputSet::NONE,
+            account: LogAccount {
+                source: Arc::clone(source),
+                read: Account::default(),
+                settled: vec![Account::default(); outputs],
+                reread_bytes: 0,
+            },
+        });
+        log.files.push_back(File {
+            id,
+            identity,
+            end: None,
+            opened,
+            marks,
+        });
+        Registered {
+            id,
+            remembered: is_remembered,
+            log_known: known,
+        }
+    }
+
+    fn remember(file: &FilePositions, output: &str) -> Mark {
+        // An output that the positions file does not know begins where the file does.
+        let Some(said) = file.marks.get(output) else {
+            return Mark::default();
+        };
+        let mut mark = Mark::at(said.at);
+        said.beyond
+            .iter()
+            .for_each(|&(start, end)| mark.settle(start, end));
+        mark
+    }
+
+    /// Replaces a file's identity (its head has grown).
+    pub fn identify(&self, log: LogId, file: FileId, identity: Identity) {
+        let mut inner = self.lock();
+        inner.dirty = true;
+        if let Some(file) = inner.file(log, file) {
+            file.identity = identity;
+        }
+    }
+
+    /// Opens a span for `outputs`: the ticket of the chunk that holds its lines.
+    #[must_use]
+    pub fn open(self: &Arc<Self>, span: Span, outputs: OutputSet) -> Ticket {
+        let mut inner = self.lock();
+        if let Some(log) = inner.logs.get_mut(&span.log) {
+            outputs
+                .iter()
+                .for_each(|output| log.owing[output.index()] += 1);
+            log.count_read(&span);
+        }
+        drop(inner);
+        Ticket::new(span, outputs, Arc::clone(self) as Arc<dyn Settle>)
+    }
+
+    /// Takes a further span under `ticket`, since a record lies across both.
+    #[must_use]
+    pub fn extend(&self, ticket: &Ticket, span: Span, outputs: OutputSet) -> Ticket {
+        if let Some(log) = self.lock().logs.get_mut(&span.log) {
+            log.count_read(&span);
+        }
+        ticket.extend(span);
+        ticket.split(outputs)
+    }
+
+    /// Where `output` goes on in `file` at or after `from`: the first byte not settled, and where
+    /// the next settled range begins.
+    #[must_use]
+    pub fn next_unsettled(
+        &self,
+        log: LogId,
+        file: FileId,
+        output: OutputId,
+        from: u64,
+    ) -> (u64, Option<u64>) {
+        let mut inner = self.lock();
+        match inner.file(log, file) {
+            Some(file) => file.marks[output.index()].next_unsettled(from),
+            None => (from, None),
+        }
+    }
+
+    /// The output's watermark in the file.
+    #[must_use]
+    pub fn watermark(&self, log: LogId, file: FileId, output: OutputId) -> u64 {
+        self.lock()
+            .file(log, file)
+            .map_or(0, |file| file.marks[output.index()].watermark())
+    }
+
+    /// Whether nothing of the log is owed to the output. If something is, a notice will come.
+    #[must_use]
+    pub fn is_quiet(&self, log: LogId, output: OutputId) -> bool {
+        let mut inner = self.lock();
+        let Some(log) = inner.logs.get_mut(&log) else {
+            return true;
+        };
+        let quiet = log.owing[output.index()] == 0;
+        if !quiet {
+            log.awaited = log.awaited.or(OutputSet::one(output));
+        }
+        quiet
+    }
+
+    /// Nothing will be appended to the file any more (or something was after all: `None`).
+    pub fn set_end(&self, log: LogId, file: FileId, end: Option<u64>) {
+        let mut inner = self.lock();
+        inner.dirty = true;
+        if let Some(file) = inner.file(log, file) {
+            file.end = end;
+        }
+    }
+
+    /// Whether every output has settled the whole file, and how many bytes are still unsettled by
+    /// the slowest output otherwise.
+    #[must_use]
+    pub fn remaining(&self, log: LogId, file: FileId) -> u64 {
+        let mut inner = self.lock();
+        let Some(file) = inner.file(log, file) else {
+            return 0;
+        };
+        let end = file.end.unwrap_or(u64::MAX);
+        let slowest = file.marks.iter().map(Mark::watermark).min().unwrap_or(end);
+        end.saturating_sub(slowest)
+    }
+
+    /// The file is deleted and closed: its entry goes.
+    pub fn forget(&self, log: LogId, file: FileId) {
+        let mut inner = self.lock();
+        inner.dirty = true;
+        if let Some(log) = inner.logs.get_mut(&log) {
+            log.files.retain(|have| have.id != file);
+        }
+    }
+
+    /// The container log is gone with all its files.
+    pub fn forget_log(&self, log: LogId) {
+        let mut inner = self.lock();
+        inner.dirty = true;
+        inner.logs.remove(&log);
+    }
+
+    /// Positions of files that the first listing did not find: how many files, and how many of
+    /// them were not settled to their known end by every output.
+    pub fn forget_unfound(&self) -> (usize, usize) {
+        let mut inner = self.lock();
+        let gone = std::mem::take(&mut inner.remembered);
+        inner.dirty |= !gone.is_empty();
+        let files = gone.values().flatten();
+        let unsettled = files.clone().filter(|file| {
+            file.marks
+                .values()
+                .any(|mark| file.end.is_none_or(|end| mark.at < end))
+        });
+        (files.clone().count(), unsettled.count())
+    }
+
+    /// Moves what reader `reader` must look at into `notices`.
+    pub fn notices(&self, reader: usize, notices: &mut Vec<Notice>) {
+        notices.append(&mut self.lock().notices[reader]);
+    }
+
+    /// The positions file, if anything has changed since the last call.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Positions> {
+        let mut inner = self.lock();
+        if !std::mem::take(&mut inner.dirty) {
+            return None;
+        }
+        let mut files: Vec<FilePositions> = inner.remembered.values().flatten().cloned().collect();
+        for log in inner.logs.values() {
+            files.extend(log.files.iter().map(|file| self.positions_of(log, file)));
+        }
+        files.sort_by(|a, b| (&a.log, a.identity.inode).cmp(&(&b.log, b.identity.inode)));
+        Some(Positions { files })
+    }
+
+    fn positions_of(&self, log: &Log, file: &File) -> FilePositions {
+        let marks = self.outputs.iter().zip(&file.marks).map(|(name, mark)| {
+            let said = MarkPositions {
+                at: mark.watermark(),
+                beyond: mark.beyond().to_vec(),
+            };
+            (name.clone(), said)
+        });
+        FilePositions {
+            log: log.source.key.to_string(),
+            identity: file.identity,
+            end: file.end,
+            marks: marks.collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    /// Says that the last snapshot could not be written: the next call gives one again.
+    pub fn snapshot_failed(&self) {
+        self.lock().dirty = true;
+    }
+
+    /// Every container log's account.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<LogAccount> {
+        let inner = self.lock();
+        let mut accounts: Vec<_> = inner.logs.values().map(|log| log.account.clone()).collect();
+        accounts.sort_by(|a, b| a.source.key.cmp(&b.source.key));
+        accounts
+    }
+
+    fn report(&self, spans: &[Span], output: OutputId, settled: bool) {
+        let Some(id) = spans.first().map(|span| span.log) else {
+            return;
+        };
+        let reader = id.0 as usize % self.readers.len();
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some(log) = inner.logs.get_mut(&id) else {
+            return;
+        };
+        let owing = &mut log.owing[output.index()];
+        *owing = owing.saturating_sub(1);
+        let quiet = *owing == 0;
+        if settled {
+            inner.dirty = true;
+            spans.iter().for_each(|span| log.settle(span, output));
+        } else {
+            inner.notices[reader].push(Notice::Failed(id, output));
+        }
+        let awaited = quiet && log.awaited.has(output);
+        if awaited {
+            log.awaited = log.awaited.without(OutputSet::one(output));
+            inner.notices[reader].push(Notice::Quiet(id, output));
+        }
+        if awaited || !settled {
+            self.readers[reader].ring();
+        }
+    }
+}
+
+impl Log {
+    fn count_read(&mut self, span: &Span) {
+        let Some(file) = self.files.iter_mut().find(|file| file.id == span.file) else {
+            return;
+        };
+        if span.start >= file.opened {
+            file.opened = span.end;
+            self.account.read.lines += u64::from(span.lines);
+            self.account.read.bytes += span.end - span.start;
+        } else {
+            self.account.reread_bytes += span.end - span.start;
+        }
+    }
+
+    fn settle(&mut self, span: &Span, output: OutputId) {
+        let account = &mut self.account.settled[output.index()];
+        account.lines += u64::from(span.lines);
+        account.bytes += span.end - span.start;
+        if let Some(file) = self.files.iter_mut().find(|file| file.id == span.file) {
+            file.marks[output.index()].settle(span.start, span.end);
+        }
+    }
+}
+
+impl Inner {
+    fn file(&mut self, log: LogId, file: FileId) -> Option<&mut File> {
+        self.logs
+            .get_mut(&log)?
+            .files
+            .iter_mut()
+            .find(|have| have.id == file)
+    }
+}
+
+impl Settle for Ledger {
+    fn settled(&self, spans: &[Span], output: OutputId) {
+        self.report(spans, output, true);
+    }
+
+    fn failed(&self, spans: &[Span], output: OutputId) {
+        self.report(spans, output, false);
+    }
+}

@@ -1,0 +1,128 @@
+//! Where a chunk may end: after a line that leaves no record open.
+//!
+//! A watermark stands at chunk ends alone. A chunk that ended between a record's parts would let a
+//! restart begin inside that record, so the reader asks here first.
+//!
+//! 1. Fast path: without ` P ` among CRI lines no record is open (one vectored search, no parse).
+//! 2. What is no CRI and no docker line opens nothing.
+
+use memchr::{memchr, memmem};
+
+/// Which streams of a container have a record open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Open {
+    /// Whether no record is open.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        !self.stdout && !self.stderr
+    }
+
+    fn after(&mut self, line: &[u8]) {
+        let stderr = match part_of(line) {
+            Part::None => return,
+            Part::Stdout(open) => return self.stdout = open,
+            Part::Stderr(open) => open,
+        };
+        self.stderr = stderr;
+    }
+}
+
+enum Part {
+    None,
+    Stdout(bool),
+    Stderr(bool),
+}
+
+/// `<time> stdout P <text>`, or docker's `{"log":"text","stream":"stdout","time":"..."}`.
+fn part_of(line: &[u8]) -> Part {
+    if line.starts_with(b"{\"log\":") {
+        // The text of a whole record ends with an escaped newline; what follows it is short.
+        let tail = &line[line.len().saturating_sub(DOCKER_TAIL_BYTES)..];
+        let open = memmem::find(tail, b"\\n\",\"").is_none();
+        return match memmem::find(tail, b"\"stream\":\"stderr\"") {
+            Some(_) => Part::Stderr(open),
+            None => Part::Stdout(open),
+        };
+    }
+    let Some(space) = memchr(b' ', &line[..line.len().min(CRI_TIME_BYTES)]) else {
+        return Part::None;
+    };
+    let rest = &line[space + 1..];
+    let tag = rest.get(7).copied();
+    let open = tag == Some(b'P') && matches!(rest.get(8), Some(b' ' | b':'));
+    if rest.starts_with(b"stdout ") {
+        Part::Stdout(open)
+    } else if rest.starts_with(b"stderr ") {
+        Part::Stderr(open)
+    } else {
+        Part::None
+    }
+}
+
+/// Looks at whole lines that begin with `open` records open: the length of the longest prefix that
+/// leaves none open, and what all of them leave open.
+#[must_use]
+pub fn scan(lines: &[u8], open: Open) -> (usize, Open) {
+    // Fast path: nothing open and no part in sight. Docker lines have no such mark.
+    let docker = lines.starts_with(b"{\"log\":");
+    if open.is_none() && !docker && memmem::find(lines, b" P").is_none() {
+        return (lines.len(), open);
+    }
+    let (mut at, mut clean, mut open) = (0, 0, open);
+    while at < lines.len() {
+        let end = memchr(b'\n', &lines[at..]).map_or(lines.len(), |newline| at + newline + 1);
+        open.after(lines[at..end].trim_ascii_end());
+        at = end;
+        if open.is_none() {
+            clean = at;
+        }
+    }
+    (clean, open)
+}
+
+/// Longest time stamp before a CRI line's first space: RFC 3339 with nanoseconds and offset has 35.
+const CRI_TIME_BYTES: usize = 40;
+
+/// Docker's keys after the text: stream, time, and attrs of a modest length.
+const DOCKER_TAIL_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_ends_where_no_record_is_open() {
+        let f = "2026-11-24T05:00:00.1Z stdout F whole\n";
+        let p = "2026-11-24T05:00:00.1Z stdout P part\n";
+        let e = "2026-11-24T05:00:00.1Z stderr F err\n";
+        let ep = "2026-11-24T05:00:00.1Z stderr P err\n";
+        let check = |parts: &[&str], want: usize, open: bool| {
+            let text = parts.concat();
+            let (clean, left) = scan(text.as_bytes(), Open::default());
+            let want: usize = parts[..want].iter().map(|part| part.len()).sum();
+            assert_eq!((clean, !left.is_none()), (want, open), "{parts:?}");
+        };
+        check(&[f, e, f], 3, false);
+        check(&[f, p], 1, true);
+        check(&[f, p, e], 1, true);
+        check(&[p, e, f], 3, false);
+        check(&[p, ep, f], 0, true);
+        check(&[p, ep, f, e], 4, false);
+        check(&["no cri line P at all\n", f], 2, false);
+        check(
+            &["{\"log\":\"a\\n\",\"stream\":\"stdout\",\"time\":\"x\"}\n"],
+            1,
+            false,
+        );
+        check(
+            &["{\"log\":\"a\",\"stream\":\"stdout\",\"time\":\"x\"}\n"],
+            0,
+            true,
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! Bytes -> lines.
+
+pub mod boundary;
