@@ -11,4 +11,5 @@ pub mod ledger;
 pub mod line;
 pub mod plan;
 pub mod stage;
+pub mod tail;
 pub mod ticket;

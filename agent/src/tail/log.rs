@@ -1,0 +1,156 @@
+//! One container log: its files, oldest first, and the passes over them.
+
+use std::sync::Arc;
+
+use super::file::Tail;
+use crate::base::outputs::OutputSet;
+use crate::base::time::Mono;
+use crate::line::boundary::Open;
+use crate::ticket::{FileId, PassId, Source, Ticket};
+
+/// A walk over the log for a set of outputs.
+#[derive(Debug)]
+pub struct Pass {
+    /// Its id; never used again.
+    pub id: PassId,
+    /// For whom.
+    pub outputs: OutputSet,
+    /// The file it is in.
+    pub file: FileId,
+    /// The next byte.
+    pub offset: u64,
+    /// A read to here found nothing that could be taken: an unfinished line or record.
+    pub dry: u64,
+    /// Records that the last chunk left open.
+    pub open: Open,
+    /// The last chunk ended inside a line.
+    pub in_line: bool,
+    /// The claim that keeps the open record's chunks from settling one by one.
+    pub glue: Option<Ticket>,
+    /// Ranges that are settled already may lie ahead: they are skipped.
+    pub skips: bool,
+}
+
+impl Pass {
+    /// Whether it stands between two records.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.open.is_none() && !self.in_line
+    }
+}
+
+/// One container log.
+#[derive(Debug)]
+pub struct Log<H> {
+    /// Whose it is.
+    pub source: Arc<Source>,
+    /// Its files, oldest first.
+    pub files: Vec<Tail<H>>,
+    /// The passes over them.
+    pub passes: Vec<Pass>,
+    /// Outputs in no pass: they join when they are attached and nothing is owed to them.
+    pub apart: OutputSet,
+    /// Where the read under way belongs: the pass, and what was asked for.
+    pub reading: Option<Reading>,
+    /// It stands in the ready queue.
+    pub queued: bool,
+    /// Not served before this time.
+    pub due: Option<Mono>,
+    /// The wait after a read that found bytes, in milliseconds.
+    pub pace_ms: u64,
+    /// Reads in a row that found bytes.
+    pub busy: u32,
+    /// Which pass is served next.
+    pub turn: usize,
+    /// When it fell asleep last.
+    pub slept: Mono,
+    /// Its directory is gone: no more files will come.
+    pub ended: bool,
+    /// Its encoder was told so.
+    pub said_ended: bool,
+}
+
+/// A read under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// For which pass.
+    pub pass: PassId,
+    /// In which file.
+    pub file: FileId,
+    /// From which byte.
+    pub offset: u64,
+    /// How many bytes were asked for.
+    pub asked: usize,
+    /// The file is past and quiet: what has no newline is complete too.
+    pub last: bool,
+}
+
+impl<H> Log<H> {
+    /// An empty log of `source`, with all `outputs` apart.
+    #[must_use]
+    pub fn new(source: Arc<Source>, outputs: OutputSet, pace_ms: u64) -> Self {
+        Self {
+            source,
+            files: Vec::new(),
+            passes: Vec::new(),
+            apart: outputs,
+            reading: None,
+            queued: false,
+            due: None,
+            pace_ms,
+            busy: 0,
+            turn: 0,
+            slept: Mono(0),
+            ended: false,
+            said_ended: false,
+        }
+    }
+
+    /// The file's place in `files`.
+    #[must_use]
+    pub fn place_of(&self, file: FileId) -> Option<usize> {
+        self.files.iter().position(|tail| tail.id == file)
+    }
+
+    /// The file.
+    pub fn file(&mut self, file: FileId) -> Option<&mut Tail<H>> {
+        self.files.iter_mut().find(|tail| tail.id == file)
+    }
+
+    /// The pass's place in `passes`.
+    #[must_use]
+    pub fn pass_at(&self, pass: PassId) -> Option<usize> {
+        self.passes.iter().position(|have| have.id == pass)
+    }
+
+    /// Two passes that stand at the same clean place; the first is to end in the second.
+    #[must_use]
+    pub fn meeting(&self) -> Option<(usize, usize)> {
+        let ready = |pass: &Pass| pass.is_clean() && !pass.skips;
+        for (i, a) in self
+            .passes
+            .iter()
+            .enumerate()
+            .filter(|(_, pass)| ready(pass))
+        {
+            for (j, b) in self.passes.iter().enumerate().skip(i + 1) {
+                if ready(b) && (a.file, a.offset) == (b.file, b.offset) {
+                    return Some((i, j));
+                }
+            }
+        }
+        None
+    }
+
+    /// How far `pass` may read in its file before it reaches another pass.
+    #[must_use]
+    pub fn limit(&self, pass: &Pass) -> u64 {
+        let ahead = self.passes.iter().filter(|other| {
+            other.id != pass.id && other.file == pass.file && other.offset > pass.offset
+        });
+        ahead
+            .map(|other| other.offset - pass.offset)
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+}
