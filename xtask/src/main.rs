@@ -4,9 +4,8 @@
 //! cargo xtask testbed up|down|status
 //! ```
 
-pub mod testbed;
-
 use clap::Parser;
+use xtask::testbed;
 
 /// The command line of `cargo xtask`.
 #[derive(Debug, Parser)]

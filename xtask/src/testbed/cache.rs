@@ -43,7 +43,10 @@ impl Cache {
         } else {
             root.to_path_buf()
         };
-        let cache = Self { root: root.to_path_buf(), open_root };
+        let cache = Self {
+            root: root.to_path_buf(),
+            open_root,
+        };
         make_open(&cache.open_root)?;
         Ok(cache)
     }
@@ -65,7 +68,7 @@ impl Cache {
 }
 
 /// A short name for everything that decides a build.
-pub fn key_of(parts: &[&[u8]]) -> String {
+pub(super) fn key_of(parts: &[&[u8]]) -> String {
     let mut joined = Vec::new();
     for part in parts {
         joined.extend_from_slice(&(part.len() as u64).to_le_bytes());
@@ -75,14 +78,14 @@ pub fn key_of(parts: &[&[u8]]) -> String {
 }
 
 /// Creates a folder that everyone may enter.
-pub fn make_open(dir: &Path) -> Result<()> {
+pub(super) fn make_open(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("open {} to all", dir.display()))
 }
 
 /// Whether Java servers have to be handed to `nobody`.
-pub fn runs_as_root() -> bool {
+pub(super) fn runs_as_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 

@@ -57,7 +57,10 @@ fn promtail(program: &Path, dir: &Path, port: u16, options: &Options) -> Command
         .arg(format!("-server.http-listen-port={port}"))
         .arg("-server.grpc-listen-address=127.0.0.1")
         .arg("-server.grpc-listen-port=0")
-        .arg(format!("-positions.file={}", dir.join("positions.yaml").display()))
+        .arg(format!(
+            "-positions.file={}",
+            dir.join("positions.yaml").display()
+        ))
         .args(&options.args)
         .envs(options.env.iter().map(|(name, value)| (name, value)));
     command
@@ -67,7 +70,11 @@ fn java(kind: Kind, home: &Path, dir: &Path, port: u16, options: &Options) -> Re
     let jdk = tools::jdk(options.install)?;
     write_conf(home, dir)?;
     let heap = options.heap_mib.unwrap_or(HEAP_MIB);
-    let prefix = if kind == Kind::OpenSearch { "OPENSEARCH" } else { "ES" };
+    let prefix = if kind == Kind::OpenSearch {
+        "OPENSEARCH"
+    } else {
+        "ES"
+    };
     let mut command = Command::new(home.join("bin").join(kind.name()));
     command
         .current_dir(dir)
@@ -77,7 +84,10 @@ fn java(kind: Kind, home: &Path, dir: &Path, port: u16, options: &Options) -> Re
         .env(format!("{prefix}_JAVA_HOME"), &jdk.home)
         .env(format!("{prefix}_PATH_CONF"), dir.join("conf"))
         .env(format!("{prefix}_TMPDIR"), dir.join("tmp"))
-        .env(format!("{prefix}_JAVA_OPTS"), format!("-Xms{heap}m -Xmx{heap}m"))
+        .env(
+            format!("{prefix}_JAVA_OPTS"),
+            format!("-Xms{heap}m -Xmx{heap}m"),
+        )
         .arg(format!("-Epath.data={}", dir.join("data").display()))
         .arg(format!("-Epath.logs={}", dir.join("logs").display()))
         .arg(format!("-Ehttp.port={port}"))
@@ -101,8 +111,8 @@ fn write_conf(home: &Path, dir: &Path) -> Result<()> {
     }
     copy_tree(&home.join("config"), &dir.join("conf"))?;
     let options = dir.join("conf/jvm.options");
-    let text = fs::read_to_string(&options)
-        .with_context(|| format!("read {}", options.display()))?;
+    let text =
+        fs::read_to_string(&options).with_context(|| format!("read {}", options.display()))?;
     fs::write(&options, trim_jvm_options(&text))?;
     fs::write(dir.join("conf/log4j2.properties"), LOG_CONFIG)?;
     Ok(())

@@ -19,17 +19,24 @@ use super::server::Kind;
 use super::{step, tools};
 
 /// Where the program or the unpacked home of `kind` lies; builds or fetches it when missing.
-pub fn obtain(kind: Kind, cache: &Cache, install: bool) -> Result<PathBuf> {
+pub(super) fn obtain(kind: Kind, cache: &Cache, install: bool) -> Result<PathBuf> {
     match kind {
-        Kind::Loki => go_program(cache, install, "loki", "github.com/grafana/loki/v3/cmd/loki"),
+        Kind::Loki => go_program(
+            cache,
+            install,
+            "loki",
+            "github.com/grafana/loki/v3/cmd/loki",
+        ),
         Kind::Promtail => go_program(cache, install, "promtail", "."),
         Kind::Elasticsearch | Kind::OpenSearch => java_home(kind, cache, install),
     }
 }
 
 /// The folder of the checkout that describes one server.
-pub fn sources(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/testbed").join(name)
+pub(super) fn sources(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/testbed")
+        .join(name)
 }
 
 fn go_program(cache: &Cache, install: bool, name: &str, package: &str) -> Result<PathBuf> {
@@ -39,7 +46,12 @@ fn go_program(cache: &Cache, install: bool, name: &str, package: &str) -> Result
         fs::read(&path).with_context(|| format!("read {}", path.display()))
     };
     let main = fs::read(dir.join("main.go")).unwrap_or_default();
-    let entry = cache.entry(&key_of(&[name.as_bytes(), &read("go.mod")?, &read("go.sum")?, &main]));
+    let entry = cache.entry(&key_of(&[
+        name.as_bytes(),
+        &read("go.mod")?,
+        &read("go.sum")?,
+        &main,
+    ]));
     let program = entry.join(name);
     if program.is_file() {
         return Ok(program);
@@ -67,7 +79,12 @@ fn java_home(kind: Kind, cache: &Cache, install: bool) -> Result<PathBuf> {
     let pom = dir.join("pom.xml");
     let text = fs::read(&pom).with_context(|| format!("read {}", pom.display()))?;
     let plugin = fs::read(dir.join(PLUGIN_SOURCE)).unwrap_or_default();
-    let entry = cache.open_entry(&key_of(&[name.as_bytes(), version.as_bytes(), &text, &plugin]));
+    let entry = cache.open_entry(&key_of(&[
+        name.as_bytes(),
+        version.as_bytes(),
+        &text,
+        &plugin,
+    ]));
     let unpacked = format!("{name}-{version}");
     if entry.join(&unpacked).is_dir() {
         return Ok(entry.join(unpacked));
@@ -94,13 +111,7 @@ fn java_home(kind: Kind, cache: &Cache, install: bool) -> Result<PathBuf> {
 }
 
 /// Compiles the stand-in plugin against the server's own libraries and places it.
-fn add_plugin(
-    dir: &Path,
-    part: &Path,
-    home: &Path,
-    jdk: &tools::Jdk,
-    version: &str,
-) -> Result<()> {
+fn add_plugin(dir: &Path, part: &Path, home: &Path, jdk: &tools::Jdk, version: &str) -> Result<()> {
     let (classes, log) = (part.join("classes"), part.join("plugin.log"));
     let folder = home.join("plugins/testbed");
     make_open(&classes)?;
@@ -112,9 +123,18 @@ fn add_plugin(
         .arg("-d")
         .arg(&classes)
         .arg(dir.join(PLUGIN_SOURCE));
-    step::run("compiling the test plugin", &mut compile, &log, PLUGIN_LIMIT)?;
+    step::run(
+        "compiling the test plugin",
+        &mut compile,
+        &log,
+        PLUGIN_LIMIT,
+    )?;
     let mut pack = Command::new(jdk.home.join("bin/jar"));
-    pack.arg("cf").arg(folder.join("testbed.jar")).arg("-C").arg(&classes).arg(".");
+    pack.arg("cf")
+        .arg(folder.join("testbed.jar"))
+        .arg("-C")
+        .arg(&classes)
+        .arg(".");
     step::run("packing the test plugin", &mut pack, &log, PLUGIN_LIMIT)?;
     let descriptor = format!(
         "name=testbed\ndescription=what the test distribution leaves out\nversion=1\n\

@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -49,7 +49,7 @@ impl Kind {
     }
 
     /// The path that answers 200 once the server takes requests.
-    fn ready_path(self) -> &'static str {
+    pub(super) fn ready_path(self) -> &'static str {
         match self {
             Self::Loki => "/ready",
             Self::Elasticsearch | Self::OpenSearch => {
@@ -103,6 +103,8 @@ pub struct Server {
     program: PathBuf,
     options: Options,
     child: Option<Child>,
+    // Where the log of the present start begins.
+    log_from: usize,
 }
 
 impl Server {
@@ -127,6 +129,7 @@ impl Server {
             program,
             options,
             child: None,
+            log_from: 0,
         };
         server.start_again()?;
         Ok(server)
@@ -150,9 +153,16 @@ impl Server {
             .append(true)
             .open(&log)
             .with_context(|| format!("open {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
+        self.log_from = usize::try_from(out.metadata()?.len()).unwrap_or(0);
+        command
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .process_group(0);
         let started = Instant::now();
-        let child = command.spawn().with_context(|| format!("start {}", self.name))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("start {}", self.name))?;
         self.pid = i32::try_from(child.id()).context("pid out of range")?;
         self.child = Some(child);
         let outcome = self.wait_until_ready(started);
@@ -172,6 +182,11 @@ impl Server {
         self.end(Signal::KILL, KILL_LIMIT)
     }
 
+    /// Lets it outlive this value.
+    pub fn detach(&mut self) {
+        self.options.detached = true;
+    }
+
     /// The file that holds everything the server printed.
     pub fn log(&self) -> PathBuf {
         self.dir.join("out.log")
@@ -187,22 +202,37 @@ impl Server {
         let limit = self.kind.start_limit();
         let mut said = Instant::now();
         loop {
-            if http.get(self.kind.ready_path()).is_ok_and(|answer| answer.status == 200) {
+            if http
+                .get(self.kind.ready_path())
+                .is_ok_and(|answer| answer.status == 200)
+            {
                 self.start_time = started.elapsed();
                 return Ok(());
             }
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait()?
             {
-                bail!("{} died while starting ({status}):\n{}", self.name, self.log_tail());
+                bail!(
+                    "{} died while starting ({status}):\n{}",
+                    self.name,
+                    self.log_tail()
+                );
             }
             if started.elapsed() > limit {
                 let seconds = limit.as_secs();
-                bail!("{} not ready after {seconds} s:\n{}", self.name, self.log_tail());
+                bail!(
+                    "{} not ready after {seconds} s:\n{}",
+                    self.name,
+                    self.log_tail()
+                );
             }
             if said.elapsed() > PROGRESS_EVERY {
                 said = Instant::now();
-                eprintln!("testbed: starting {}: {} s", self.name, started.elapsed().as_secs());
+                eprintln!(
+                    "testbed: starting {}: {} s",
+                    self.name,
+                    started.elapsed().as_secs()
+                );
             }
             std::thread::sleep(POLL_EVERY);
         }
@@ -210,7 +240,8 @@ impl Server {
 
     fn log_tail(&self) -> String {
         let bytes = fs::read(self.log()).unwrap_or_default();
-        tail(&String::from_utf8_lossy(&bytes), 30)
+        let fresh = bytes.get(self.log_from..).unwrap_or_default();
+        tail(&String::from_utf8_lossy(fresh), 30)
     }
 
     fn end(&mut self, signal: Signal, limit: Duration) -> Result<()> {
@@ -227,7 +258,11 @@ impl Server {
             if started.elapsed() > limit {
                 signal_group(self.pid, Signal::KILL);
                 child.wait()?;
-                bail!("{} did not end within {} s and was killed", self.name, limit.as_secs());
+                bail!(
+                    "{} did not end within {} s and was killed",
+                    self.name,
+                    limit.as_secs()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -29,9 +29,12 @@ impl std::fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// Runs `command` to its end, at most `limit` long, saying now and then how it goes.
-pub fn run(what: &str, command: &mut Command, log: &Path, limit: Duration) -> Result<()> {
+pub(super) fn run(what: &str, command: &mut Command, log: &Path, limit: Duration) -> Result<()> {
     let out = File::create(log).with_context(|| format!("create {}", log.display()))?;
-    command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+    command
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(out);
     let started = Instant::now();
     eprintln!("testbed: {what} ...");
     let mut child = command.spawn().with_context(|| format!("start {what}"))?;
@@ -43,21 +46,36 @@ pub fn run(what: &str, command: &mut Command, log: &Path, limit: Duration) -> Re
         if started.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            bail!("{what}: not done after {} s, see {}", limit.as_secs(), log.display());
+            bail!(
+                "{what}: not done after {} s, see {}",
+                limit.as_secs(),
+                log.display()
+            );
         }
         if said.elapsed() >= PROGRESS_EVERY {
             said = Instant::now();
-            eprintln!("testbed: {what}: {} s {}", started.elapsed().as_secs(), last_line(log));
+            eprintln!(
+                "testbed: {what}: {} s {}",
+                started.elapsed().as_secs(),
+                last_line(log)
+            );
         }
         std::thread::sleep(POLL_EVERY);
     };
     if status.success() {
-        eprintln!("testbed: {what}: done in {:.1} s", started.elapsed().as_secs_f64());
+        eprintln!(
+            "testbed: {what}: done in {:.1} s",
+            started.elapsed().as_secs_f64()
+        );
         return Ok(());
     }
     let text = fs::read_to_string(log).unwrap_or_default();
     if let Some(answer) = refusal(&text) {
-        return Err(Refused { what: what.to_owned(), answer: answer.to_owned() }.into());
+        return Err(Refused {
+            what: what.to_owned(),
+            answer: answer.to_owned(),
+        }
+        .into());
     }
     bail!("{what} failed ({status}):\n{}", tail(&text, TAIL_LINES))
 }
@@ -72,11 +90,12 @@ fn refusal(text: &str) -> Option<&str> {
         "Could not find artifact",
         "status code: 451",
     ];
-    text.lines().find(|line| SIGNS.iter().any(|sign| line.contains(sign)))
+    text.lines()
+        .find(|line| SIGNS.iter().any(|sign| line.contains(sign)))
 }
 
 /// The last `count` lines of a text.
-pub fn tail(text: &str, count: usize) -> String {
+pub(super) fn tail(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }

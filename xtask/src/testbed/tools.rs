@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 /// A Java home and its feature release.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Jdk {
+pub(super) struct Jdk {
     /// The folder to put in `JAVA_HOME`.
     pub home: PathBuf,
     /// 17, 21, 25 ...
@@ -15,7 +15,7 @@ pub struct Jdk {
 }
 
 /// Finds a program in PATH; installs its Debian package when `install` allows.
-pub fn need(program: &str, package: &str, install: bool) -> Result<PathBuf> {
+pub(super) fn need(program: &str, package: &str, install: bool) -> Result<PathBuf> {
     if let Some(path) = find(program) {
         return Ok(path);
     }
@@ -36,7 +36,7 @@ pub fn need(program: &str, package: &str, install: bool) -> Result<PathBuf> {
 }
 
 /// The newest JDK of this machine; installs Debian's default one when `install` allows.
-pub fn jdk(install: bool) -> Result<Jdk> {
+pub(super) fn jdk(install: bool) -> Result<Jdk> {
     if let Some(jdk) = newest(&candidates()) {
         return Ok(jdk);
     }
@@ -46,11 +46,16 @@ pub fn jdk(install: bool) -> Result<Jdk> {
 
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
 }
 
 fn candidates() -> Vec<PathBuf> {
-    let mut homes: Vec<PathBuf> = std::env::var_os("JAVA_HOME").map(PathBuf::from).into_iter().collect();
+    let mut homes: Vec<PathBuf> = std::env::var_os("JAVA_HOME")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
     if let Ok(entries) = std::fs::read_dir("/usr/lib/jvm") {
         homes.extend(entries.flatten().map(|entry| entry.path()));
     }
@@ -61,7 +66,12 @@ fn newest(homes: &[PathBuf]) -> Option<Jdk> {
     homes
         .iter()
         .filter(|home| home.join("bin/javac").is_file())
-        .filter_map(|home| Some(Jdk { home: home.clone(), release: release_of(home)? }))
+        .filter_map(|home| {
+            Some(Jdk {
+                home: home.clone(),
+                release: release_of(home)?,
+            })
+        })
         .max_by_key(|jdk| jdk.release)
 }
 
@@ -71,7 +81,9 @@ fn release_of(home: &Path) -> Option<u32> {
 
 /// Reads `JAVA_VERSION="25.0.1"` of a JDK's `release` file; 1.8 is release 8.
 fn parse_release(text: &str) -> Option<u32> {
-    let version = text.lines().find_map(|line| line.strip_prefix("JAVA_VERSION="))?;
+    let version = text
+        .lines()
+        .find_map(|line| line.strip_prefix("JAVA_VERSION="))?;
     let version = version.trim_matches('"');
     let version = version.strip_prefix("1.").unwrap_or(version);
     let digits = version.bytes().take_while(u8::is_ascii_digit).count();
