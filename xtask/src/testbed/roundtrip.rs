@@ -13,6 +13,18 @@ use super::{Cache, Kind, Options, Server};
 // Over one page of Loki (2000) and over one scroll (5000).
 const LINES: usize = 7001;
 
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+fn now_ns() -> u64 {
+    u64::try_from(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_nanos(),
+    )
+    .unwrap()
+}
+
 fn start(kind: Kind) -> (Server, PathBuf) {
     let cache = Cache::open().unwrap();
     let dir = cache
@@ -56,6 +68,50 @@ fn loki_gives_back_every_line_across_a_restart() {
     assert!(found.windows(2).all(|pair| pair[0].ts_ns <= pair[1].ts_ns));
     drop(server);
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+#[ignore = "builds the real Promtail and Loki"]
+fn promtail_delivers_a_file_to_loki() {
+    let (loki, loki_dir) = start(Kind::Loki);
+    let cache = Cache::open().unwrap();
+    let dir = cache
+        .state()
+        .join(format!("test-promtail-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("app.log"), "one\ntwo\n").unwrap();
+    let config = dir.join("promtail.yaml");
+    let text = format!(
+        "clients: [{{url: \"{}/loki/api/v1/push\"}}]\nscrape_configs:\n- job_name: a\n  \
+         static_configs:\n  - labels: {{app: oracle, __path__: \"{}/app.log\"}}\n",
+        loki.url,
+        dir.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let args = vec![format!("-config.file={}", config.display())];
+    let options = Options {
+        args,
+        ..Options::default()
+    };
+    let mut promtail = Server::start(Kind::Promtail, &cache, &dir, 0, options).unwrap();
+    let http = loki.http().unwrap();
+    let started = std::time::Instant::now();
+    let mut lines = Vec::new();
+    // Each turn waits for an answer of Loki; Promtail sends its batch after one second.
+    while lines.len() < 2 && started.elapsed().as_secs() < 20 {
+        let found = loki_entries(
+            &http,
+            "{app=\"oracle\"}",
+            now_ns() - HOUR_NS,
+            now_ns() + HOUR_NS,
+        );
+        lines = found.unwrap().into_iter().map(|entry| entry.line).collect();
+    }
+    assert_eq!(lines, ["one", "two"]);
+    promtail.stop().unwrap();
+    drop(loki);
+    std::fs::remove_dir_all(dir).unwrap();
+    std::fs::remove_dir_all(loki_dir).unwrap();
 }
 
 fn search_roundtrip(kind: Kind) {

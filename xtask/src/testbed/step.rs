@@ -82,12 +82,13 @@ pub(super) fn run(what: &str, command: &mut Command, log: &Path, limit: Duration
 
 /// The line in which a Go proxy or Maven repository says that it does not serve something.
 fn refusal(text: &str) -> Option<&str> {
-    const SIGNS: [&str; 6] = [
+    const SIGNS: [&str; 7] = [
         "403 Forbidden",
         "410 Gone",
         "404 Not Found",
         "status code: 403",
         "Could not find artifact",
+        "during a previous attempt",
         "status code: 451",
     ];
     text.lines()

@@ -48,7 +48,8 @@ public final class Standins extends Plugin implements ActionPlugin, IngestPlugin
     @Override
     public Map<String, Processor.Factory> getProcessors(Processor.Parameters parameters) {
         Processor.Factory fail = (all, tag, text, config, project) ->
-            new Fail(tag, text, ConfigurationUtils.readStringProperty("fail", tag, config, "message"));
+            new Fail(
+                tag, text, ConfigurationUtils.readStringProperty("fail", tag, config, "message"));
         Processor.Factory drop = (all, tag, text, config, project) -> new Drop(tag, text);
         return Map.of("fail", fail, "drop", drop);
     }
