@@ -10,7 +10,7 @@
 //! 2. An entry appears by rename: a build that was cut short is never taken for a finished one.
 //! 3. The Java root can be reached by `nobody`, because those servers refuse to run as root.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,15 @@ impl Cache {
     /// The folder of one build that `nobody` must be able to reach.
     pub fn open_entry(&self, key: &str) -> PathBuf {
         self.open_root.join(key)
+    }
+
+    /// Waits until no other process or thread builds; the lock ends with the returned file.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.root.join("lock");
+        let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+        file.lock()
+            .with_context(|| format!("lock {}", path.display()))?;
+        Ok(file)
     }
 
     /// The folder in which the servers of `testbed up` keep their data.

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! 1. Versions are pinned by the files in `tests/testbed`; nothing here asks for "latest".
-//! 2. A finished entry is used as it is, without Go, Maven or a network.
+//! 2. One build at a time: two tests that need the same server build it once.
+//! 3. A finished entry is used as it is, without Go, Maven or a network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use super::{step, tools};
 
 /// Where the program or the unpacked home of `kind` lies; builds or fetches it when missing.
 pub(super) fn obtain(kind: Kind, cache: &Cache, install: bool) -> Result<PathBuf> {
+    let _builds_alone = cache.lock()?;
     match kind {
         Kind::Loki => go_program(
             cache,
