@@ -21,3 +21,6 @@ pub use json::JsonScratch;
 pub use machine::Machine;
 pub use program::Program;
 pub use record::{Extracted, Json, Labels, Record, Sink, Stream, TimeOrigin, Value};
+
+#[cfg(test)]
+mod tests;
