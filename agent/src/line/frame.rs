@@ -1,6 +1,7 @@
 //! Chunks -> lines.
 //!
-//! A line that goes on in the next chunk waits here with a claim on each chunk that it has bytes of.
+//! A line that goes on in the next chunk waits here with a claim on each chunk that it has bytes
+//! of.
 
 use std::borrow::Cow;
 use std::sync::Arc;
