@@ -4,6 +4,7 @@
 //! ARCHITECTURE.md draws the rooms and says who may import whom.
 
 pub mod base;
+pub mod config;
 pub mod deliver;
 pub mod discover;
 pub mod encode;
