@@ -23,8 +23,8 @@ const BUFFER_BYTES: usize = 128 << 10;
 struct Nobody;
 
 impl Settle for Nobody {
-    fn settled(&self, _: &Span, _: OutputId) {}
-    fn failed(&self, _: &Span, _: OutputId) {}
+    fn settled(&self, _: &[Span], _: OutputId) {}
+    fn failed(&self, _: &[Span], _: OutputId) {}
 }
 
 /// Reads what an encoder would read, and keeps nothing.

@@ -34,7 +34,7 @@ pub struct Tail {
     /// Whose line it is.
     pub source: Arc<Source>,
     /// The file that it began in.
-    pub file: FileId,
+    pub file: Option<FileId>,
     /// Offset in the file of the first byte.
     pub offset: u64,
     /// Its bytes so far.
@@ -100,7 +100,7 @@ impl Frame {
         } else {
             self.tail = Some(Tail {
                 source: Arc::clone(&chunk.source),
-                file: chunk.ticket.span().file,
+                file: chunk.ticket.file(),
                 offset: chunk.base + start as u64,
                 text: rest.to_vec(),
                 claims: std::iter::once(chunk.ticket.split(OutputSet::first(OUTPUTS_MAX)))

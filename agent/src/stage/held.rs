@@ -24,7 +24,7 @@ pub(super) struct Held {
     /// When it leaves by itself.
     pub(super) due: Option<Mono>,
     /// The file that it begins in.
-    pub(super) file: FileId,
+    pub(super) file: Option<FileId>,
     pub(super) offset: u64,
     pub(super) text: Vec<u8>,
     pub(super) cut: bool,
@@ -44,7 +44,7 @@ impl Held {
     /// Takes the record over: what is left of it has neither text nor claims.
     pub(super) fn take(record: &mut Record<'_>, op: At, due: Option<Mono>) -> Self {
         let mut claims = std::mem::take(&mut record.held);
-        let file = claims.first().unwrap_or(record.ticket).span().file;
+        let file = claims.first().unwrap_or(record.ticket).file();
         add_claim(&mut claims, record.ticket.split(ALL));
         Self {
             op,

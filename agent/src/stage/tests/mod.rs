@@ -64,11 +64,17 @@ fn plan(steps: Vec<Step>, record_max: u64) -> Plan {
 struct Reports(Mutex<Vec<(Span, OutputId, bool)>>);
 
 impl Settle for Reports {
-    fn settled(&self, span: &Span, output: OutputId) {
-        self.0.lock().unwrap().push((*span, output, true));
+    fn settled(&self, spans: &[Span], output: OutputId) {
+        self.0
+            .lock()
+            .unwrap()
+            .extend(spans.iter().map(|span| (*span, output, true)));
     }
-    fn failed(&self, span: &Span, output: OutputId) {
-        self.0.lock().unwrap().push((*span, output, false));
+    fn failed(&self, spans: &[Span], output: OutputId) {
+        self.0
+            .lock()
+            .unwrap()
+            .extend(spans.iter().map(|span| (*span, output, false)));
     }
 }
 
