@@ -3,6 +3,7 @@
 //!
 //! ARCHITECTURE.md draws the rooms and says who may import whom.
 
+pub mod admin;
 pub mod base;
 pub mod config;
 pub mod deliver;
@@ -10,6 +11,7 @@ pub mod discover;
 pub mod encode;
 pub mod ledger;
 pub mod line;
+pub mod machine;
 pub mod plan;
 pub mod stage;
 pub mod tail;
