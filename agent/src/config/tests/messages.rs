@@ -91,6 +91,14 @@ fn top_level_mistakes() {
             "4:8: the environment has no variable `STATE_DIR`",
             "set it, or write `${STATE_DIR:-default}`",
         ),
+    ] {
+        check_bad(&with(extra), cause, cure);
+    }
+}
+
+#[test]
+fn wrong_values() {
+    for (extra, cause, cure) in [
         (
             "pipelines: {p: {from: pods, to: loki}}\nadmin: {listen: 'localhost:9400'}",
             "4:17: `listen` is no address with a port: `localhost:9400`",
@@ -168,6 +176,14 @@ fn stage_mistakes() {
             "the syntax is that of RE2: no look-around and no back references; in double quotes \
              write `\\\\` for a backslash, or use single quotes",
         ),
+    ] {
+        check_bad(&staged(stages), cause, cure);
+    }
+}
+
+#[test]
+fn steps_that_lead_nowhere() {
+    for (stages, cause, cure) in [
         (
             "{timestamp: {source: t, format: rfc339}}",
             "4:34: `format` does not know `rfc339`",

@@ -197,8 +197,16 @@ fn plans() -> impl Strategy<Value = Plan> {
     )
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 128,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     /// Any plan's printed form is read back as a plan of the same printed form.
     #[test]
@@ -213,7 +221,9 @@ proptest! {
             let chars: Vec<char> = text.chars().collect();
             let cut = (chars.len() as f64 * at) as usize;
             let rest = chars.iter().skip(cut + gone);
-            let broken: String = chars[..cut].iter().copied().chain(new.chars()).chain(rest.copied()).collect();
+            let mut broken: String = chars[..cut].iter().collect();
+            broken.push_str(&new);
+            broken.extend(rest);
             if let Err(found) = parse("t.yaml", &broken, &env) {
                 prop_assert!(found.to_string().contains("cure: "));
             }
