@@ -273,15 +273,15 @@ mod tests {
 
     #[test]
     fn errors_come_in_the_order_of_the_file_and_hide_userinfo() {
-        let text = "a: 1\nurl: http://joe:pass@host bad\n";
+        let text = "a: 1\nurl: http://joe:pass@h bad\n";
         let mut report = Report::new("t.yaml", text);
-        report.error(Span { start: 31, end: 34 }, "second", "two");
+        report.error(Span { start: 28, end: 31 }, "second", "two");
         report.error(Span { start: 0, end: 1 }, "first", "one");
         let found = report.finish().unwrap();
         assert_eq!(
             found.to_string(),
             "t.yaml:1:1: first\n  1 | a: 1\n    | ^\n  cure: one\n\
-             t.yaml:2:27: second\n  2 | url: http://***@host bad\n    |                      ^^^\n  \
+             t.yaml:2:24: second\n  2 | url: http://***@h bad\n    |                   ^^^\n  \
              cure: two\n2 errors in t.yaml\n"
         );
         assert!(found.coloured().contains("\x1b[1;31mfirst\x1b[0m"));

@@ -21,6 +21,8 @@ pub(super) struct Fields<'n> {
     section: &'static Section,
     /// Where the map stands.
     pub(super) span: Span,
+    /// Whether it is a map at all, or nothing; else that was reported.
+    pub(super) is_map: bool,
     entries: &'n [(Key, Node)],
 }
 
@@ -56,6 +58,7 @@ impl<'n> Fields<'n> {
         Self {
             section,
             span: node.span,
+            is_map: matches!(node.value, Value::Map(_) | Value::Null),
             entries,
         }
     }

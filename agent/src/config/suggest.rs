@@ -7,7 +7,7 @@ pub(super) fn cure<'n>(what: &str, written: &str, known: impl Iterator<Item = &'
         return format!("did you mean `{name}`?");
     }
     if known.is_empty() {
-        return format!("there is no {what} to name; add one");
+        return format!("there are no {what} yet; add one");
     }
     let list: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
     format!("{what} here: {}", list.join(", "))

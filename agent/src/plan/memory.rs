@@ -60,7 +60,7 @@ impl Memory {
         if memory.total <= memory.limit {
             return Ok(memory);
         }
-        let need = memory.total.div_ceil(1 << 20);
+        let need = memory.need(plan, readers).div_ceil(1 << 20);
         Err(format!(
             "`limits.memory` is too small with {encoders} encoder(s) and {readers} reader(s): \
              {memory}; set `limits.memory: {need}MiB` or more, or lower `window_bytes` or \
@@ -93,11 +93,19 @@ impl Memory {
         }
     }
 
+    /// The least `limits.memory` that this would fit: the pool grows with it.
+    fn need(&self, plan: &Plan, readers: usize) -> u64 {
+        let rest = sum([self.windows_bytes, self.batches_bytes, self.joins_bytes].into_iter());
+        let least = buffers_min(readers).saturating_mul(plan.limits.buffer_bytes.0);
+        rest.div_ceil(3)
+            .saturating_mul(4)
+            .max(rest.saturating_add(least))
+    }
+
     fn sum(plan: &Plan, encoders: usize, readers: usize) -> Self {
         let limit = plan.limits.memory.0;
         let buffer = plan.limits.buffer_bytes.0.max(1);
-        let least = BUFFERS_MIN.saturating_mul(readers.max(1) as u64);
-        let buffers = (limit / 4 / buffer).max(least);
+        let buffers = (limit / 4 / buffer).max(buffers_min(readers));
         let outputs = || plan.outputs.iter();
         let windows = sum(outputs().map(|output| output.window_bytes.0));
         let batch = sum(outputs().map(|output| output.batch_bytes.0));
@@ -128,6 +136,10 @@ impl fmt::Display for Memory {
             ByteSize(self.limit),
         )
     }
+}
+
+fn buffers_min(readers: usize) -> u64 {
+    BUFFERS_MIN.saturating_mul(readers.max(1) as u64)
 }
 
 fn sum(parts: impl Iterator<Item = u64>) -> u64 {

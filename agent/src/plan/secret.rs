@@ -1,11 +1,23 @@
-//! Hides the user names and passwords of URLs.
+//! Hides the user names and passwords of URLs, and what stands after `password:` and its kin.
 //!
 //! 1. What stands between `://` (or, without a scheme, the start of the word) and the last `@` of
-//!    a word is hidden. Hiding too much is fine; hiding too little is not.
+//!    a word is hidden, and so is all that follows a key such as `token:` or `secret=`. Hiding too
+//!    much is fine; hiding too little is not.
 //! 2. Hiding twice is hiding once.
 
 /// What stands in the place of a secret.
 const HIDDEN: &str = "***";
+
+/// Keys with one of these in their name have secret values.
+const KEYS: [&str; 7] = [
+    "password",
+    "passwd",
+    "token",
+    "secret",
+    "credential",
+    "api_key",
+    "authorization",
+];
 
 /// `text` with every user name and password hidden.
 #[must_use]
@@ -47,11 +59,29 @@ fn secrets(text: &str) -> Vec<(usize, usize)> {
         if let Some(range) = secret(word) {
             found.push((at + range.0, at + range.1));
         }
-        // Every separator is one byte, but for exotic white space.
         at += word.len();
         at += text[at..].chars().next().map_or(0, char::len_utf8);
     }
+    if let Some(mut start) = KEYS.iter().filter_map(|key| value_of(text, key)).min() {
+        if let Some((before, _)) = found.iter().find(|(_, end)| *end > start) {
+            start = start.min(*before);
+        }
+        found.retain(|(_, end)| *end <= start);
+        found.push((start, text.len()));
+    }
     found
+}
+
+/// Where the value of the first key with `key` in its name begins.
+fn value_of(text: &str, key: &str) -> Option<usize> {
+    let lower = text.to_ascii_lowercase();
+    let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    lower.match_indices(key).find_map(|(at, _)| {
+        let rest = text[at + key.len()..].trim_start_matches(word);
+        let rest = rest.trim_start_matches(['"', '\'']).trim_start();
+        let value = rest.strip_prefix([':', '='])?.trim_start();
+        (!value.is_empty()).then_some(text.len() - value.len())
+    })
 }
 
 fn secret(word: &str) -> Option<(usize, usize)> {
@@ -77,12 +107,18 @@ mod tests {
             ("me@home", "me@home"),
             ("http://h:3100/x", "http://h:3100/x"),
             ("http://***@h", "http://***@h"),
+            ("token: abc, x", "token: ***"),
+            ("a: {\"Password\" : \"x y\"}", "a: {\"Password\" : ***"),
+            ("http://u:secret=x@h/", "http://***"),
+            ("http://h/?api_key=x", "http://h/?api_key=***"),
+            ("secret", "secret"),
             (
                 "a http://u:é@h b http://x:y@z",
                 "a http://***@h b http://***@z",
             ),
         ] {
             assert_eq!(hide(text), want, "{text}");
+            assert_eq!(hide(want), want, "{text}");
         }
     }
 }

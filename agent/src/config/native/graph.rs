@@ -38,7 +38,7 @@ impl Graph {
         node: &Node,
         report: &mut Report<'_>,
     ) -> Option<usize> {
-        let place = find("input", &self.inputs, name, node, report)?;
+        let place = find("input", "inputs", &self.inputs, name, node, report)?;
         self.inputs_used.push(place);
         Some(place)
     }
@@ -50,7 +50,7 @@ impl Graph {
         node: &Node,
         report: &mut Report<'_>,
     ) -> Option<OutputId> {
-        let place = find("output", &self.outputs, name, node, report)?;
+        let place = find("output", "outputs", &self.outputs, name, node, report)?;
         // More than 16 outputs are an error elsewhere.
         let output = OutputId(u8::try_from(place.min(15)).unwrap_or(15));
         self.outputs_used = self.outputs_used.or(OutputSet::one(output));
@@ -64,7 +64,7 @@ impl Graph {
         node: &Node,
         report: &mut Report<'_>,
     ) -> Option<usize> {
-        let to = find("entry", &self.entries, name, node, report)?;
+        let to = find("entry", "entries", &self.entries, name, node, report)?;
         if let Some(from) = self.here {
             let span = node.span;
             self.gotos.push(Goto { from, to, span });
@@ -111,6 +111,7 @@ fn reaches(gotos: &[&Goto], from: usize, to: usize) -> bool {
 
 fn find(
     what: &str,
+    plural: &str,
     known: &[String],
     name: &str,
     node: &Node,
@@ -121,11 +122,7 @@ fn find(
         report.error(
             node.span,
             format!("there is no {what} `{}`", node.shown()),
-            suggest::cure(
-                &format!("names of this kind ({what})"),
-                name,
-                known.iter().map(String::as_str),
-            ),
+            suggest::cure(plural, name, known.iter().map(String::as_str)),
         );
     }
     place

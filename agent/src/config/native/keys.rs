@@ -64,7 +64,8 @@ sections! {
     ROOT = "config" {
         "state": "directory", "/var/lib/tailwake",
             "Where positions live; the agent that uses it holds a lock on it.";
-        "admin": "map", "no listener", "The listener for `/metrics`, `/status`, `/ready`, `/healthz`.";
+        "admin": "map", "no listener",
+            "The listener for `/metrics`, `/status`, `/ready`, `/healthz`.";
         "limits": "map", "see below", "Numbers that bound memory and time.";
         "wake": "map", "see below", "How the agent learns of new bytes.";
         "inputs": "map by name", "", "Where lines come from.";
@@ -116,7 +117,8 @@ sections! {
     /// A stage.
     STAGE = "stage" {
         "cri": "nothing", "one of", "Reads CRI lines and joins their parts; first stage only.";
-        "docker": "nothing", "one of", "Reads Docker's JSON lines and joins parts; first stage only.";
+        "docker": "nothing", "one of",
+            "Reads Docker's JSON lines and joins parts; first stage only.";
         "json": "map", "one of", "Reads fields of a JSON text into extracted values.";
         "labels": "list of names, or map of label: value's name", "one of",
             "Makes labels of extracted values.";
@@ -133,7 +135,8 @@ sections! {
     /// `json`.
     JSON = "stage.json" {
         "fields": "map of name: path", "",
-            "Extracted values by name; a path is `http.status` or a list of keys; empty = the name.";
+            "Extracted values by name; a path is `http.status` or a list of keys, or nothing for \
+             the name itself.";
     }
     /// `drop`.
     DROP = "stage.drop" {

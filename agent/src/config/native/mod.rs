@@ -114,6 +114,9 @@ fn named<'n>(
     report: &mut Report<'_>,
 ) -> &'n [(Key, Node)] {
     let Some(node) = map.get(name) else {
+        if !map.is_map {
+            return &[];
+        }
         report.error_of_file(
             format!("the config has no `{name}`"),
             format!("add for example `{name}: {example}`"),
