@@ -4,7 +4,10 @@
     no_std,
     no_main,
     feature(core_intrinsics),
-    allow(internal_features, reason = "the exchange of 32 bits exists only as an intrinsic")
+    allow(
+        internal_features,
+        reason = "the exchange of 32 bits exists only as an intrinsic"
+    )
 )]
 
 #[cfg(target_arch = "bpf")]

@@ -10,7 +10,8 @@
 //! 4. A file nobody watches costs one byte load (and a lookup when its number collides).
 
 use agent_ebpf::{
-    BLOOM_BYTES, COUNT_FIRED, COUNT_REFUSED, COUNTS as COUNTS_LEN, Place, SLOTS_DEFAULT, Slot, Wrote,
+    BLOOM_BYTES, COUNT_FIRED, COUNT_REFUSED, COUNTS as COUNTS_LEN, Place, SLOTS_DEFAULT, Slot,
+    Wrote,
 };
 use aya_ebpf::{
     helpers::bpf_probe_read_kernel,
@@ -97,7 +98,9 @@ fn send(reader: u32, event: Wrote) -> bool {
         2 => &EVENTS2,
         _ => &EVENTS3,
     };
-    let Some(mut entry) = ring.reserve::<Wrote>(0) else { return false };
+    let Some(mut entry) = ring.reserve::<Wrote>(0) else {
+        return false;
+    };
     entry.write(event);
     entry.submit(0);
     true
@@ -108,15 +111,23 @@ fn send(reader: u32, event: Wrote) -> bool {
 fn wrote(number: u64, end: u64) -> i32 {
     // SAFETY: the index is below BLOOM_BYTES.
     let maybe = unsafe {
-        read_volatile((&raw const BLOOM).cast::<u8>().add(number as usize & (BLOOM_BYTES - 1)))
+        read_volatile(
+            (&raw const BLOOM)
+                .cast::<u8>()
+                .add(number as usize & (BLOOM_BYTES - 1)),
+        )
     };
     if maybe == 0 {
         return 0;
     }
-    let Some(place) = WATCH.get_ptr(&number) else { return 0 };
+    let Some(place) = WATCH.get_ptr(&number) else {
+        return 0;
+    };
     // SAFETY: a value of the map, alive while the program runs.
     let place = Place(unsafe { read_volatile(place) });
-    let Some(slot) = FLAGS.get_ptr_mut(place.slot()) else { return 0 };
+    let Some(slot) = FLAGS.get_ptr_mut(place.slot()) else {
+        return 0;
+    };
     // SAFETY: an element of the mapped array; the writers of one file are ordered by its lock.
     unsafe {
         if end != 0 {
@@ -126,7 +137,13 @@ fn wrote(number: u64, end: u64) -> i32 {
             return 0;
         }
         let generation = read_volatile(&raw const (*slot).generation);
-        if send(place.reader(), Wrote { slot: place.slot(), generation }) {
+        if send(
+            place.reader(),
+            Wrote {
+                slot: place.slot(),
+                generation,
+            },
+        ) {
             count(COUNT_FIRED);
         } else {
             write_volatile(&raw mut (*slot).flag, 0);
