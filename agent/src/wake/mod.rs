@@ -132,9 +132,9 @@ impl Wake {
         }
     }
 
-    /// Nothing wakes; for tests and as the last resort.
+    /// Nothing wakes; also what a ring leaves behind when it hands its wake source on.
     #[must_use]
-    pub fn sweep_only() -> Self {
+    pub fn none() -> Self {
         Self::new(None, None)
     }
 
