@@ -16,3 +16,4 @@ pub mod plan;
 pub mod stage;
 pub mod tail;
 pub mod ticket;
+pub mod wake;
