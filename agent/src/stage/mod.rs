@@ -9,6 +9,8 @@
 //! 2. A record that a stage holds keeps a claim on every chunk that it has bytes of.
 //! 3. A chunk's own claim is settled only after all its lines have been looked at.
 
+pub mod json;
 pub mod record;
 
+pub use json::JsonScratch;
 pub use record::{Extracted, Json, Labels, Record, Sink, Stream, TimeOrigin, Value};

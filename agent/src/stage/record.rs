@@ -118,6 +118,16 @@ pub struct Record<'c> {
     pub held: SmallVec<[Ticket; 2]>,
 }
 
+impl Record<'_> {
+    /// Whether any of its claims is for `output`. If none is, the output is not given the record:
+    /// its pass is another one.
+    #[must_use]
+    pub fn owes(&self, output: OutputId) -> bool {
+        self.ticket.outputs().has(output)
+            || self.held.iter().any(|claim| claim.outputs().has(output))
+    }
+}
+
 /// Where records leave the steps. Implemented by the batches of `encode`.
 pub trait Sink {
     /// The output gets the record. The sink takes its own claims with `split`; it may fill in
