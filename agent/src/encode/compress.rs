@@ -50,12 +50,18 @@ impl Compressor {
                 State::Gzip(Box::new(Compress::new_gzip(level, WINDOW_BITS)))
             }
         };
-        Self { state, out: Vec::new() }
+        Self {
+            state,
+            out: Vec::new(),
+        }
     }
 
     pub(crate) fn snappy() -> Self {
         let state = State::Snappy(Box::new(snap::raw::Encoder::new()));
-        Self { state, out: Vec::new() }
+        Self {
+            state,
+            out: Vec::new(),
+        }
     }
 
     pub(crate) fn of(encoding: Encoding) -> Self {

@@ -8,8 +8,21 @@
 //! 2. A batch holds one claim on each chunk that it has records of, for its output alone.
 //! 3. A sealed request waits in the outlet's window; a full window is backpressure, never loss.
 
+mod batch;
+mod bulk;
+mod compress;
+#[cfg(test)]
+mod fixture;
+mod loki;
 pub mod outlet;
 pub mod request;
+mod seal;
+mod subset;
+mod text;
+pub mod worker;
 
+pub use compress::Error;
 pub use outlet::{Outlet, OutletCounters};
 pub use request::{Encoding, Item, Request};
+pub use subset::{Subset, subset};
+pub use worker::{Process, Turn, Worker};

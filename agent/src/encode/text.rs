@@ -51,7 +51,10 @@ fn plain_run(bytes: &[u8]) -> usize {
         at += 8;
     }
     let needs = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    bytes[at..].iter().position(needs).map_or(bytes.len(), |hit| at + hit)
+    bytes[at..]
+        .iter()
+        .position(needs)
+        .map_or(bytes.len(), |hit| at + hit)
 }
 
 #[cold]
@@ -104,7 +107,10 @@ pub(crate) fn label_name(name: &str) -> Cow<'_, str> {
     if name.chars().enumerate().all(fits) {
         return Cow::Borrowed(name);
     }
-    let fixed = name.chars().enumerate().map(|(at, c)| if fits((at, c)) { c } else { '_' });
+    let fixed = name
+        .chars()
+        .enumerate()
+        .map(|(at, c)| if fits((at, c)) { c } else { '_' });
     Cow::Owned(fixed.collect())
 }
 
@@ -133,7 +139,10 @@ pub(crate) struct TimeText {
 
 impl TimeText {
     pub(crate) const fn new() -> Self {
-        Self { secs: 0, head: *b"1970-01-01T00:00:00." }
+        Self {
+            secs: 0,
+            head: *b"1970-01-01T00:00:00.",
+        }
     }
 
     /// Writes `time` without quotes.
@@ -180,12 +189,21 @@ mod tests {
     fn json_text_is_escaped_where_it_must_be() {
         let table: [(&[u8], &str); 9] = [
             (b"", r#""""#),
-            (b"plain text of more than eight", r#""plain text of more than eight""#),
+            (
+                b"plain text of more than eight",
+                r#""plain text of more than eight""#,
+            ),
             (b"say \"hi\" \\ there", r#""say \"hi\" \\ there""#),
-            (b"\x00\x01\x08\x0c\n\r\t\x1f\x7f", "\"\\u0000\\u0001\\b\\f\\n\\r\\t\\u001f\x7f\""),
+            (
+                b"\x00\x01\x08\x0c\n\r\t\x1f\x7f",
+                "\"\\u0000\\u0001\\b\\f\\n\\r\\t\\u001f\x7f\"",
+            ),
             (b"\xff", "\"\u{fffd}\""),
             (b"a\xf0\x9f\x98", "\"a\u{fffd}\""),
-            ("\u{2028}\u{e9}\u{1f600}".as_bytes(), "\"\u{2028}\u{e9}\u{1f600}\""),
+            (
+                "\u{2028}\u{e9}\u{1f600}".as_bytes(),
+                "\"\u{2028}\u{e9}\u{1f600}\"",
+            ),
             (b"12345678\n", r#""12345678\n""#),
             (b"1234567\"8", r#""1234567\"8""#),
         ];
