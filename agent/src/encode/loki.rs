@@ -190,12 +190,20 @@ impl Body {
     }
 }
 
+/// A body before compression, with its tables.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) raw: Vec<u8>,
+    pub(crate) items: Vec<Item>,
+    pub(crate) groups: Vec<Range<u32>>,
+}
+
 /// Rewrites a body with only some items: the streams that keep any, in their order.
 pub(crate) fn regroup(
     body: &[u8],
     groups: &[Range<u32>],
     kept: &[Item],
-) -> Option<(Vec<u8>, Vec<Item>, Vec<Range<u32>>)> {
+) -> Option<Parts> {
     let (mut raw, mut items, mut places) = (Vec::with_capacity(body.len()), Vec::new(), Vec::new());
     for run in kept.chunk_by(|a, b| a.group == b.group) {
         let labels = slice(body, groups.get(run[0].group as usize)?)?;
@@ -219,7 +227,11 @@ pub(crate) fn regroup(
             });
         }
     }
-    Some((raw, items, places))
+    Some(Parts {
+        raw,
+        items,
+        groups: places,
+    })
 }
 
 /// The bytes of a range, none when it lies outside.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::compress::{Compressor, Error, inflate};
-use super::loki::{regroup, slice};
+use super::loki::{Parts, regroup, slice};
 use super::request::{Encoding, Item};
 use super::seal::place;
 
@@ -40,21 +40,25 @@ pub fn subset(
         slice(&whole, &item.range).ok_or(Error::Item(*at))?;
         kept.push(item.clone());
     }
-    let (raw, items, groups) = if groups.is_empty() {
+    let parts = if groups.is_empty() {
         let mut raw = Vec::with_capacity(whole.len());
         for item in &mut kept {
             let start = raw.len();
             raw.extend_from_slice(slice(&whole, &item.range).unwrap_or_default());
             item.range = place(start)..place(raw.len());
         }
-        (raw, kept, Vec::new())
+        Parts {
+            raw,
+            items: kept,
+            groups: Vec::new(),
+        }
     } else {
         regroup(&whole, groups, &kept).ok_or(Error::Item(0))?
     };
     Ok(Subset {
-        body: Compressor::of(encoding).compress(&raw)?,
-        inflated: raw.len() as u64,
-        items,
-        groups,
+        body: Compressor::of(encoding).compress(&parts.raw)?,
+        inflated: parts.raw.len() as u64,
+        items: parts.items,
+        groups: parts.groups,
     })
 }
