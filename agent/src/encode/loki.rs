@@ -199,11 +199,7 @@ pub(crate) struct Parts {
 }
 
 /// Rewrites a body with only some items: the streams that keep any, in their order.
-pub(crate) fn regroup(
-    body: &[u8],
-    groups: &[Range<u32>],
-    kept: &[Item],
-) -> Option<Parts> {
+pub(crate) fn regroup(body: &[u8], groups: &[Range<u32>], kept: &[Item]) -> Option<Parts> {
     let (mut raw, mut items, mut places) = (Vec::with_capacity(body.len()), Vec::new(), Vec::new());
     for run in kept.chunk_by(|a, b| a.group == b.group) {
         let labels = slice(body, groups.get(run[0].group as usize)?)?;
