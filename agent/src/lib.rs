@@ -7,6 +7,7 @@ pub mod base;
 pub mod deliver;
 pub mod discover;
 pub mod encode;
+pub mod line;
 pub mod plan;
 pub mod stage;
 pub mod ticket;

@@ -7,31 +7,8 @@ use smallvec::SmallVec;
 
 use crate::base::outputs::OutputId;
 use crate::base::time::Timestamp;
+pub use crate::line::Stream;
 use crate::ticket::{Source, Ticket};
-
-/// Which of a container's streams wrote the line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// The format does not say.
-    #[default]
-    Unknown,
-}
-
-impl Stream {
-    /// `stdout`, `stderr`, or empty.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-            Self::Unknown => "",
-        }
-    }
-}
 
 /// Where a record's time comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
