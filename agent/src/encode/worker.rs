@@ -17,7 +17,7 @@ use crate::base::count::Registry;
 use crate::base::outputs::OutputId;
 use crate::base::time::{Mono, Timestamp};
 use crate::plan::Plan;
-use crate::stage::{Record, Sink};
+use crate::stage::{Machine, Program, Record, Sink};
 use crate::ticket::Feed;
 
 /// Feeds taken in one turn; the deadlines are looked at in between.
@@ -39,6 +39,20 @@ pub trait Process {
     fn deadline(&self) -> Option<Mono>;
 }
 
+impl Process for Machine {
+    fn feed(&mut self, feed: Feed, now: Mono, wall: Timestamp, sink: &mut dyn Sink) {
+        Self::feed(self, feed, now, wall, sink);
+    }
+
+    fn tick(&mut self, now: Mono, wall: Timestamp, sink: &mut dyn Sink) {
+        Self::tick(self, now, wall, sink);
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        Self::deadline(self)
+    }
+}
+
 /// What a turn came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Turn {
@@ -52,7 +66,7 @@ pub struct Turn {
 
 /// One encoder.
 #[derive(Debug)]
-pub struct Worker<M> {
+pub struct Worker<M = Machine> {
     machine: M,
     outputs: Outputs,
 }
@@ -72,10 +86,26 @@ impl Sink for Outputs {
     }
 }
 
-impl<M: Process> Worker<M> {
-    /// Encoder number `encoder`; `outlets` stand in the order of the plan's outputs.
+impl Worker {
+    /// Encoder number `encoder` with the plan's stages; `outlets` stand in the order of the plan's
+    /// outputs.
     #[must_use]
     pub fn new(
+        encoder: u16,
+        plan: &Plan,
+        program: Arc<Program>,
+        outlets: Vec<Arc<Outlet>>,
+        registry: &Registry,
+    ) -> Self {
+        let machine = Machine::new(program, registry, encoder);
+        Self::with(encoder, plan, machine, outlets, registry)
+    }
+}
+
+impl<M: Process> Worker<M> {
+    /// As [`Worker::new`], with a machine of the caller's.
+    #[must_use]
+    pub fn with(
         encoder: u16,
         plan: &Plan,
         machine: M,

@@ -99,7 +99,7 @@ impl Bench {
         };
         let outlets: Vec<_> = windows.iter().enumerate().map(outlet).collect();
         Self {
-            worker: Worker::new(0, &plan, Lines, outlets.clone(), &registry),
+            worker: Worker::with(0, &plan, Lines, outlets.clone(), &registry),
             outlets,
             queue: VecDeque::new(),
             told: Arc::new(Told::default()),
