@@ -103,9 +103,10 @@ fn fill(buf: &mut [u8], seed: &mut u64) -> usize {
             .wrapping_add(1_442_695_040_888_963_407);
         let (user, ms, id) = (*seed >> 50, *seed >> 54, *seed);
         let line = format!(
-            "{{\"level\":\"info\",\"ts\":\"2026-11-24T05:00:00.{:06}Z\",\"caller\":\"http/server.go:214\",\
-             \"msg\":\"request completed\",\"method\":\"GET\",\"path\":\"/api/v1/users/{user}/orders\",\
-             \"status\":200,\"duration_ms\":{ms},\"trace_id\":\"{id:016x}\",\"user_agent\":\
+            "{{\"level\":\"info\",\"ts\":\"2026-11-24T05:00:00.{:06}Z\",\
+             \"caller\":\"http/server.go:214\",\"msg\":\"request completed\",\
+             \"method\":\"GET\",\"path\":\"/api/v1/users/{user}/orders\",\"status\":200,\
+             \"duration_ms\":{ms},\"trace_id\":\"{id:016x}\",\"user_agent\":\
              \"Mozilla/5.0 (X11; Linux x86_64)\",\"bytes\":{}}}\n",
             id % 1_000_000,
             id % 90_000
@@ -192,7 +193,7 @@ fn run(name: &str, kind: OutputKind) -> std::io::Result<()> {
     let counters = &outlet.counters;
     writeln!(
         std::io::stdout(),
-        "{name}: {:.2} CPU-s/GB of lines, {} lines, {} B/line, body {:.2}x of the lines, sent {:.3}x",
+        "{name}: {:.2} CPU-s/GB of lines, {} lines of {} B, inflated {:.2}x, sent {:.3}x",
         spent / (bytes as f64 / 1e9),
         counters.records.get(),
         bytes / counters.records.get().max(1),

@@ -152,10 +152,12 @@ proptest! {
                 document["message"].as_str().unwrap().to_owned()
             }).collect()
         };
-        let want: Vec<String> = lines.iter().map(|line| String::from_utf8_lossy(line).into()).collect();
+        let lossy = |line: &Vec<u8>| String::from_utf8_lossy(line).into_owned();
+        let want: Vec<String> = lines.iter().map(lossy).collect();
         prop_assert_eq!(&messages(sealed.encoding, &sealed.body, &sealed.items), &want);
         let keep: Vec<usize> = (0..want.len()).filter(|at| mask & (1 << at) != 0).collect();
-        let part = subset(sealed.encoding, &sealed.body, &sealed.items, &sealed.groups, &keep).unwrap();
+        let (items, groups) = (&sealed.items, &sealed.groups);
+        let part = subset(sealed.encoding, &sealed.body, items, groups, &keep).unwrap();
         let want: Vec<String> = keep.iter().map(|at| want[*at].clone()).collect();
         prop_assert_eq!(messages(sealed.encoding, &part.body, &part.items), want);
     }

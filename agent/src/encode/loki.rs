@@ -8,7 +8,7 @@
 //! 1. A stream's entries keep their order, within a body and over bodies.
 //! 2. Labels are merged once for each (source, stream, record labels): templates, then the
 //!    source's, then the record's; the later win, and empty values are left out.
-//! 3. The interned streams are bounded: all are forgotten at once, counted, when there are too many.
+//! 3. The interned streams are bounded: when there are too many, all are forgotten, counted.
 //!
 //! Schema: `pkg/push/push.proto` of Loki. A record without any label gets `service="tailwake"`,
 //! because Loki refuses an empty label set.

@@ -50,54 +50,61 @@ struct Bench {
     at: u64,
 }
 
+fn plan(windows: &[u64], batch_bytes: u64) -> Plan {
+    let kind = |at: usize| match at % 2 {
+        0 => OutputKind::Loki(LokiOutput {
+            url: String::new(),
+            tenant: None,
+            labels: Vec::new(),
+        }),
+        _ => OutputKind::Elasticsearch(ElasticsearchOutput {
+            urls: Vec::new(),
+            index: "i".into(),
+            data_stream: false,
+            gzip_level: 1,
+        }),
+    };
+    let output = |(at, window): (usize, &u64)| Output {
+        name: format!("o{at}"),
+        kind: kind(at),
+        batch_bytes: ByteSize(batch_bytes),
+        linger_ms: 100,
+        window_bytes: ByteSize(*window),
+        retry: Retry::default(),
+        timeout_ms: 1,
+    };
+    Plan {
+        state: "/x".into(),
+        admin: None,
+        inputs: Vec::new(),
+        pipelines: Vec::new(),
+        entries: Vec::new(),
+        outputs: windows.iter().enumerate().map(output).collect(),
+        limits: Limits::default(),
+        wake: Wake::default(),
+    }
+}
+
+fn outlets(windows: &[u64], registry: &Registry) -> Vec<Arc<Outlet>> {
+    let outlet = |(at, window): (usize, &u64)| {
+        let (id, name) = (OutputId(at as u8), format!("o{at}"));
+        Arc::new(Outlet::new(
+            id,
+            &name,
+            *window,
+            Bell::silent(),
+            Vec::new(),
+            registry,
+        ))
+    };
+    windows.iter().enumerate().map(outlet).collect()
+}
+
 impl Bench {
     /// One output for each window; even ones are Loki's.
     fn new(windows: &[u64], batch_bytes: u64) -> Self {
         let registry = Registry::default();
-        let kind = |at: usize| match at % 2 {
-            0 => OutputKind::Loki(LokiOutput {
-                url: String::new(),
-                tenant: None,
-                labels: Vec::new(),
-            }),
-            _ => OutputKind::Elasticsearch(ElasticsearchOutput {
-                urls: Vec::new(),
-                index: "i".into(),
-                data_stream: false,
-                gzip_level: 1,
-            }),
-        };
-        let output = |(at, window): (usize, &u64)| Output {
-            name: format!("o{at}"),
-            kind: kind(at),
-            batch_bytes: ByteSize(batch_bytes),
-            linger_ms: 100,
-            window_bytes: ByteSize(*window),
-            retry: Retry::default(),
-            timeout_ms: 1,
-        };
-        let outlet = |(at, window): (usize, &u64)| {
-            let (id, name) = (OutputId(at as u8), format!("o{at}"));
-            Arc::new(Outlet::new(
-                id,
-                &name,
-                *window,
-                Bell::silent(),
-                Vec::new(),
-                &registry,
-            ))
-        };
-        let plan = Plan {
-            state: "/x".into(),
-            admin: None,
-            inputs: Vec::new(),
-            pipelines: Vec::new(),
-            entries: Vec::new(),
-            outputs: windows.iter().enumerate().map(output).collect(),
-            limits: Limits::default(),
-            wake: Wake::default(),
-        };
-        let outlets: Vec<_> = windows.iter().enumerate().map(outlet).collect();
+        let (plan, outlets) = (plan(windows, batch_bytes), outlets(windows, &registry));
         Self {
             worker: Worker::with(0, &plan, Lines, outlets.clone(), &registry),
             outlets,
@@ -345,4 +352,78 @@ fn items_of_held_records_name_all_their_chunks() {
         .for_each(crate::ticket::Ticket::settle);
     chunks.into_iter().for_each(|chunk| chunk.ticket.settle());
     assert_eq!(told.take(), [0, 1, 2].map(|at| (true, at, 0)));
+}
+
+#[test]
+fn with_the_plans_stages_cri_lines_become_documents_and_a_held_part_keeps_its_chunk() {
+    use crate::plan::{Pipeline, Stage, Step};
+    let registry = Registry::default();
+    let mut plan = plan(&[WIDE, WIDE], 1 << 20);
+    plan.inputs = vec![crate::plan::Input {
+        name: "pods".into(),
+        kind: crate::plan::InputKind::Pods { root: "/x".into() },
+        start_at: crate::plan::StartAt::Beginning,
+    }];
+    plan.pipelines = vec![Pipeline {
+        name: "p".into(),
+        from: vec![0],
+        steps: vec![
+            Step::Stage(Stage::Cri),
+            Step::Output(OutputId(0)),
+            Step::Output(OutputId(1)),
+        ],
+    }];
+    let outlets = outlets(&[WIDE, WIDE], &registry);
+    let program = Program::compile(&plan);
+    let mut worker = Worker::new(0, &plan, program, outlets.clone(), &registry);
+    let told = Arc::new(Told::default());
+    let texts = [
+        "2026-11-24T05:00:00.5Z stdout P {\"a\":\n",
+        "2026-11-24T05:00:00.6Z stdout F 1}\n2026-11-24T05:00:00.7Z stderr F plain\n",
+    ];
+    let mut base = 0;
+    let mut feeds: VecDeque<Feed> = texts
+        .iter()
+        .map(|text| {
+            let chunk = chunk(&told, base, text.as_bytes(), 2);
+            base += text.len() as u64;
+            Feed::Chunk(chunk)
+        })
+        .collect();
+    worker.turn(Mono(1), Timestamp::default(), &mut || feeds.pop_front());
+    for outlet in &outlets {
+        let request = outlet.take().unwrap();
+        let places: Vec<_> = request
+            .items
+            .iter()
+            .map(|item| (item.ticket, item.held))
+            .collect();
+        assert_eq!(places, [(1, 1), (1, 0)]);
+        if request.groups.is_empty() {
+            let raw = super::super::compress::inflate(request.encoding, &request.body).unwrap();
+            let raw = String::from_utf8(raw).unwrap();
+            let documents: Vec<serde_json::Value> = raw
+                .lines()
+                .skip(1)
+                .step_by(2)
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
+            assert_eq!(
+                (&documents[0]["a"], &documents[0]["log"]["offset"]),
+                (&1.into(), &0.into())
+            );
+            assert_eq!(documents[1]["message"], "plain");
+            assert_eq!(documents[1]["stream"], "stderr");
+        }
+        assert_eq!(told.take(), [], "nothing is settled before it is delivered");
+        request
+            .tickets
+            .into_iter()
+            .for_each(crate::ticket::Ticket::settle);
+        let output = outlet.output.0;
+        assert_eq!(
+            told.take(),
+            [(true, 0, output), (true, texts[0].len() as u64, output)]
+        );
+    }
 }
