@@ -62,3 +62,23 @@ pub fn subset(
         groups: parts.groups,
     })
 }
+
+/// Body, items and groups of a [`Subset`].
+pub type Recomposed = (Bytes, Vec<Item>, Vec<Range<u32>>);
+
+/// [`subset`] in the shape in which the lanes of `deliver` take it.
+///
+/// # Errors
+/// As [`subset`], as text.
+pub fn recompose(
+    encoding: Encoding,
+    body: &Bytes,
+    items: &[Item],
+    groups: &[Range<u32>],
+    keep: &[usize],
+) -> Result<Recomposed, String> {
+    match subset(encoding, body, items, groups, keep) {
+        Ok(part) => Ok((part.body, part.items, part.groups)),
+        Err(error) => Err(error.to_string()),
+    }
+}
