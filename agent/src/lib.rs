@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod deliver;
 pub mod discover;
@@ -13,6 +14,7 @@ pub mod ledger;
 pub mod line;
 pub mod machine;
 pub mod plan;
+pub mod run;
 pub mod stage;
 pub mod tail;
 pub mod ticket;

@@ -17,9 +17,13 @@
 pub mod eventfd;
 pub mod file;
 pub mod log;
+pub mod machine;
+pub mod pread;
 pub mod reader;
 pub mod ring;
 mod serve;
+pub mod uring;
 
+pub use machine::MachineRing;
 pub use reader::{Reader, Settings, Turn};
 pub use ring::{Event, Ring, Token};
