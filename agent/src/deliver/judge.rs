@@ -101,7 +101,7 @@ impl Reason {
     pub const fn needs_a_person(self) -> bool {
         matches!(
             self,
-            Self::Denied | Self::NotFound | Self::Redirect | Self::Unexpected | Self::ItemNotFound
+            Self::Denied | Self::NotFound | Self::Redirect | Self::Unexpected
         )
     }
 }

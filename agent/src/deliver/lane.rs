@@ -20,6 +20,7 @@ use super::tally::Tally;
 use super::transport::CallId;
 use crate::base::backoff::Backoff;
 use crate::base::time::Mono;
+use crate::encode::Item;
 
 /// A server may not ask for a longer wait.
 const RETRY_AFTER_MS_MAX: u64 = 300_000;
@@ -98,7 +99,7 @@ impl Lane {
         let before = self.backoff.tries();
         let done = match judgement.verdict {
             Verdict::Delivered => {
-                deliver(&mut load, part.items.iter(), bench);
+                deliver(&mut load, &part.items, bench);
                 Ok(())
             }
             Verdict::Rejected(reason) => {
@@ -150,10 +151,9 @@ impl Lane {
         let bounded = |fate: &Fate| matches!(fate, Fate::RetryBounded(_));
         part.bounded_tries += u32::from(fates.iter().any(bounded));
         let (mut again, mut why) = (Vec::new(), None);
-        let mut delivered = Vec::with_capacity(part.items.len());
         for (place, (item, fate)) in part.items.iter().zip(fates).enumerate() {
             match fate {
-                Fate::Delivered => delivered.push(item),
+                Fate::Delivered => deliver(load, std::slice::from_ref(item), bench),
                 Fate::RetryBounded(reason) if part.bounded_tries >= BOUNDED_TRIES => {
                     bench
                         .tally
@@ -172,7 +172,6 @@ impl Lane {
                 }
             }
         }
-        deliver(load, delivered.into_iter(), bench);
         let Some(reason) = why else { return Ok(()) };
         self.wait(reason, after_ms, text, bench);
         let all = again.len() == part.items.len();
@@ -186,11 +185,7 @@ impl Lane {
     }
 }
 
-fn deliver<'a>(
-    load: &mut Load,
-    items: impl Iterator<Item = &'a crate::encode::Item>,
-    bench: &mut Bench<'_>,
-) {
+fn deliver(load: &mut Load, items: &[Item], bench: &mut Bench<'_>) {
     let (mut lines, mut bytes) = (0, 0);
     for item in items {
         lines += u64::from(item.lines);

@@ -103,9 +103,16 @@ impl Tally {
         self.errors[place].add(1);
     }
 
+    /// Remembers the words; a thousand items that say the same cost one text.
+    fn note(&mut self, text: &str) {
+        if self.last_error.as_deref() != Some(text) {
+            self.last_error = Some(text.to_owned());
+        }
+    }
+
     pub(crate) fn retried(&mut self, now: Mono, reason: Reason, wait_ms: u64, text: &str) {
         self.retries[reason as usize].add(1);
-        self.last_error = Some(text.to_owned());
+        self.note(text);
         let Some(suppressed) = self.quiet.allow(now, ("retry", reason)) else {
             return;
         };
@@ -127,7 +134,7 @@ impl Tally {
 
     pub(crate) fn rejected(&mut self, now: Mono, reason: Reason, lines: u64, text: &str) {
         self.rejected[reason as usize].add(lines);
-        self.last_error = Some(text.to_owned());
+        self.note(text);
         if let Some(suppressed) = self.quiet.allow(now, ("reject", reason)) {
             let (output, reason) = (self.output.as_str(), reason.label());
             tracing::error!(
@@ -141,7 +148,7 @@ impl Tally {
     }
 
     pub(crate) fn dropped(&mut self, now: Mono, lines: u64, text: &str) {
-        self.last_error = Some(text.to_owned());
+        self.note(text);
         if let Some(suppressed) = self.quiet.allow(now, "drop") {
             let output = self.output.as_str();
             tracing::error!(
