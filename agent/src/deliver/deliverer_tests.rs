@@ -18,7 +18,7 @@ use crate::ticket::{FileId, LogId, PassId, Settle, Span, Ticket};
 /// Bodies of the tests are one letter an item; so is what is kept of them.
 fn letters(
     _: Encoding,
-    body: &Bytes,
+    body: &[u8],
     items: &[Item],
     _: &[std::ops::Range<u32>],
     keep: &[usize],

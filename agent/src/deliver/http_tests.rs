@@ -204,3 +204,24 @@ async fn a_cancelled_call_never_ends() {
     transport.poll(&mut ended);
     assert!(ended.is_empty());
 }
+
+#[tokio::test]
+async fn a_refusal_of_a_body_that_is_not_read_comes_through() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut piece = [0; 4096];
+        let _ = stream.read(&mut piece).unwrap();
+        stream
+            .write_all(&reply("413 Too Large\r\nconnection: close", b""))
+            .unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream
+    });
+    let mut call = call(url, 20_000);
+    call.body = vec![b'x'; 16 << 20].into();
+    let end = outcome(call).await;
+    assert_eq!(end.map(|answer| answer.status), Ok(413));
+    drop(server.join().unwrap());
+}

@@ -14,7 +14,8 @@
 //!
 //! Absent: Loki stores the good entries of a push that it answers with 400 and does not say which
 //! they are. Here the whole push counts as rejected, so the count may exceed what is lost.
-//! Finding the bad entry by bisection is a later change.
+//! Finding the bad entry by bisection is a later change. So is it for an entry that Loki answers
+//! with 500 whenever it comes (a time before its first schema): here it is sent again for ever.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -129,7 +129,8 @@ fn whole_bulk_answers() {
 fn bulk_items_are_judged_one_by_one() {
     let item = |status: u16, kind: &str, reason: &str| {
         format!(
-            r#"{{"index":{{"_index":"i","_id":null,"status":{status},"error":{{"type":"{kind}","reason":"{reason}","caused_by":{{"type":"x"}}}}}}}}"#
+            r#"{{"index":{{"_id":null,"status":{status},"error":{{"type":"{kind}",
+                "reason":"{reason}","caused_by":{{"type":"x"}}}}}}}}"#
         )
     };
     let parsing = "[1:66] failed to parse field [n] of type [long] in document with id 'f2'";

@@ -26,7 +26,7 @@ pub type Recomposed = (Bytes, Vec<Item>, Vec<Range<u32>>);
 /// # Errors
 /// The body cannot be read: says why.
 pub type Recompose =
-    fn(Encoding, &Bytes, &[Item], &[Range<u32>], &[usize]) -> Result<Recomposed, String>;
+    fn(Encoding, &[u8], &[Item], &[Range<u32>], &[usize]) -> Result<Recomposed, String>;
 
 /// A body with its items.
 #[derive(Debug)]
