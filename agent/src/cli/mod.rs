@@ -25,7 +25,12 @@ enum Command {
     /// Collect and deliver until SIGTERM.
     Run {
         /// The config file (native YAML; docs/config.md has every key).
-        #[arg(long, short, value_name = "FILE", default_value = "/etc/tailwake/tailwake.yaml")]
+        #[arg(
+            long,
+            short,
+            value_name = "FILE",
+            default_value = "/etc/tailwake/tailwake.yaml"
+        )]
         config: PathBuf,
         /// How the agent's own log is written to standard error.
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
@@ -37,7 +42,12 @@ enum Command {
     /// Read a config, say all that is wrong with it, and show the plan and its memory ceiling.
     Check {
         /// The config file.
-        #[arg(long, short, value_name = "FILE", default_value = "/etc/tailwake/tailwake.yaml")]
+        #[arg(
+            long,
+            short,
+            value_name = "FILE",
+            default_value = "/etc/tailwake/tailwake.yaml"
+        )]
         config: PathBuf,
     },
 }
@@ -51,17 +61,26 @@ enum LogFormat {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Run { config, log_format, log_level } => {
-            start_log(log_format, &log_level);
-            config::load(&config)
+    let done =
+        match Cli::parse().command {
+            Command::Run {
+                config,
+                log_format,
+                log_level,
+            } => {
+                start_log(log_format, &log_level);
+                config::load(&config)
+                    .map_err(anyhow::Error::from)
+                    .and_then(|plan| run::run(plan, run::Options::default()))
+            }
+            Command::Check { config } => config::load(&config)
                 .map_err(anyhow::Error::from)
-                .and_then(|plan| run::run(plan, run::Options::default()))
-        }
-        Command::Check { config } => config::load(&config)
-            .map_err(anyhow::Error::from)
-            .and_then(|plan| Ok(writeln!(std::io::stdout(), "{}", config::check(&plan))?)),
-    };
+                .and_then(|plan| {
+                    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+                    let page = config::check(&plan, cpus).map_err(anyhow::Error::msg)?;
+                    Ok(writeln!(std::io::stdout(), "{page}")?)
+                }),
+        };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -73,7 +92,9 @@ pub fn main() -> ExitCode {
 
 fn start_log(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),

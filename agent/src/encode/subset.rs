@@ -72,7 +72,7 @@ pub type Recomposed = (Bytes, Vec<Item>, Vec<Range<u32>>);
 /// As [`subset`], as text.
 pub fn recompose(
     encoding: Encoding,
-    body: &Bytes,
+    body: &[u8],
     items: &[Item],
     groups: &[Range<u32>],
     keep: &[usize],

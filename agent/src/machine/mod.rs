@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -36,11 +36,13 @@ impl MachineFiles {
             inotify: inotify::init(flags)?,
         })
     }
-}
 
-impl AsRawFd for MachineFiles {
-    fn as_raw_fd(&self) -> RawFd {
-        self.inotify.as_fd().as_raw_fd()
+    /// A second descriptor of the inotify instance, to wait for.
+    ///
+    /// # Errors
+    /// The system's: no descriptor is free.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.inotify.try_clone()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The control thread: signals, discovery, delivery, admin, and the pace of positions.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -28,7 +29,9 @@ const BEHIND_MS: u64 = 20;
 struct Control {
     threads: Threads,
     tree: Tree,
-    files: AsyncFd<MachineFiles>,
+    files: MachineFiles,
+    /// The same inotify instance, as the runtime waits for it.
+    inotify: AsyncFd<OwnedFd>,
     deliverer: Deliverer,
     transport: HttpTransport,
     disk: mpsc::SyncSender<Disk>,
@@ -48,24 +51,42 @@ pub(super) async fn control(
     registry: Arc<Registry>,
 ) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
-    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let node = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     let ledger = Arc::clone(&threads.ledger);
     let (disk, disk_thread) = start_disk(state.positions_path(), ledger, &registry)?;
     let status = Arc::new(Status::new(&threads, Arc::clone(&registry)));
     if let Some(address) = plan.admin {
-        let listener = std::net::TcpListener::bind(address)
-            .with_context(|| format!("listen on {address} for /metrics and /status (`admin.listen`)"))?;
+        let listener = std::net::TcpListener::bind(address).with_context(|| {
+            format!("listen on {address} for /metrics and /status (`admin.listen`)")
+        })?;
         let source = Arc::clone(&status) as Arc<dyn crate::admin::StatusSource>;
-        tokio::spawn(crate::admin::serve(listener, Arc::clone(&registry), source, stopped));
+        tokio::spawn(crate::admin::serve(
+            listener,
+            Arc::clone(&registry),
+            source,
+            stopped,
+        ));
     }
     let bell = crate::base::bell::Bell::new(Arc::new(super::threads::NotifyBell(Arc::clone(
         &threads.control,
     ))));
+    let files = MachineFiles::new().context("watch directories")?;
     let mut control = Control {
         tree: Tree::new(plan, &node, &registry),
-        files: AsyncFd::new(MachineFiles::new().context("watch directories")?)?,
-        deliverer: Deliverer::new(plan, threads.outlets.clone(), &registry, seed(&threads)),
-        transport: HttpTransport::new(tokio::runtime::Handle::current(), bell),
+        inotify: watch_descriptor(files.descriptor()?)?,
+        files,
+        deliverer: Deliverer::new(
+            plan,
+            threads.outlets.clone(),
+            &registry,
+            seed(&threads),
+            crate::encode::recompose,
+        ),
+        transport: HttpTransport::new(tokio::runtime::Handle::current(), bell)
+            .context("set up TLS")?,
         disk,
         status,
         positions_due: None,
@@ -90,11 +111,14 @@ fn seed(threads: &Threads) -> u64 {
 impl Control {
     fn start(&mut self) {
         let mut events = Vec::new();
-        self.tree.start(self.files.get_ref(), &mut events);
+        self.tree.start(&self.files, &mut events);
         self.news.extend(events);
         self.tell();
         self.status.found();
-        tracing::info!(rung = %self.threads.report.rung().name(), io = self.threads.io, "started");
+        tracing::info!(rung = %self.threads.report.rung.name(), io = self.threads.io, "started");
+        for skipped in &self.threads.report.skipped {
+            tracing::info!(rung = %skipped.rung.name(), why = %skipped.why, "a higher rung did not load");
+        }
     }
 
     /// Hands discovery's news to the readers; what does not fit waits.
@@ -124,7 +148,7 @@ impl Control {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 () = control.notified() => {}
-                ready = self.files.readable() => ready?.clear_ready(),
+                ready = self.inotify.readable() => ready?.clear_ready(),
                 () = until(self.threads.clock.mono(), deadline) => {}
             }
         }
@@ -134,19 +158,25 @@ impl Control {
     fn turn(&mut self) -> Option<Mono> {
         let now = self.threads.clock.mono();
         let mut events = Vec::new();
-        let tree = self.tree.turn(self.files.get_ref(), now, &mut events);
+        let tree = self.tree.turn(&self.files, now, &mut events);
         self.news.extend(events);
         self.tell();
         let behind = (!self.news.is_empty()).then(|| now.plus_ms(BEHIND_MS));
         let lanes = self.deliver(now);
-        [tree.deadline, behind, lanes, self.positions_due].into_iter().flatten().min()
+        [tree.deadline, behind, lanes, self.positions_due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn deliver(&mut self, now: Mono) -> Option<Mono> {
         let mut turn = self.deliverer.turn(now, &mut self.transport);
         while turn.progress {
-            self.positions_due.get_or_insert_with(|| now.plus_ms(POSITIONS_MS));
-            turn = self.deliverer.turn(self.threads.clock.mono(), &mut self.transport);
+            self.positions_due
+                .get_or_insert_with(|| now.plus_ms(POSITIONS_MS));
+            turn = self
+                .deliverer
+                .turn(self.threads.clock.mono(), &mut self.transport);
         }
         self.status.outputs(self.deliverer.status());
         if self.positions_due.is_some_and(|due| due <= now) {
@@ -157,7 +187,9 @@ impl Control {
     }
 
     fn write_positions(&mut self) {
-        let Some(positions) = self.threads.ledger.snapshot() else { return };
+        let Some(positions) = self.threads.ledger.snapshot() else {
+            return;
+        };
         if self.disk.try_send(Disk::Positions(positions)).is_err() {
             // The disk is behind by one write: what it would say now, it says in a second.
             self.threads.ledger.snapshot_failed();
@@ -179,7 +211,9 @@ impl Control {
                 break;
             }
             let soon = now.plus_ms(BEHIND_MS);
-            let deadline = deadline.map_or(soon, |deadline| deadline.min(soon)).min(end);
+            let deadline = deadline
+                .map_or(soon, |deadline| deadline.min(soon))
+                .min(end);
             let control = Arc::clone(&self.threads.control);
             tokio::select! {
                 () = control.notified() => {}
@@ -199,4 +233,12 @@ async fn until(now: Mono, deadline: Option<Mono>) {
             tokio::time::sleep(Duration::from_nanos(deadline.0.saturating_sub(now.0))).await;
         }
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "an owned descriptor cannot be closed under the runtime"
+)]
+fn watch_descriptor(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
 }

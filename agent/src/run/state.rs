@@ -14,7 +14,7 @@ use crate::machine::MachineFiles;
 
 /// The state directory, locked while this lives.
 #[derive(Debug)]
-pub struct State {
+pub(super) struct State {
     dir: PathBuf,
     _lock: File,
 }
@@ -24,7 +24,7 @@ impl State {
     ///
     /// # Errors
     /// Says what could not be done, or that another agent has it.
-    pub fn take(dir: &Path) -> anyhow::Result<Self> {
+    pub(super) fn take(dir: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(dir)
             .with_context(|| format!("make the state directory {}", dir.display()))?;
         let path = dir.join("lock");
@@ -39,18 +39,21 @@ impl State {
             flock(&lock, FlockOperation::LockExclusive)
                 .with_context(|| format!("lock {}", path.display()))?;
         }
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        Ok(Self {
+            dir: dir.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Where the positions file is.
     #[must_use]
-    pub fn positions_path(&self) -> PathBuf {
+    pub(super) fn positions_path(&self) -> PathBuf {
         self.dir.join("positions")
     }
 
     /// Reads the positions file. One that cannot be read is kept aside, counted, and the agent
     /// starts as at the first time: never a crash loop.
-    pub fn load_positions(&self, registry: &Registry) -> Positions {
+    pub(super) fn load_positions(&self, registry: &Registry) -> Positions {
         let path = self.positions_path();
         let files = MachineFiles::new();
         let bytes = match files.as_ref().map_or_else(

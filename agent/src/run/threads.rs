@@ -21,6 +21,7 @@ use crate::ledger::Ledger;
 use crate::ledger::positions::Positions;
 use crate::machine::MachineFiles;
 use crate::plan::Plan;
+use crate::plan::memory::Memory;
 use crate::stage::Program;
 use crate::tail::eventfd::EventFd;
 use crate::tail::{MachineRing, Reader, Ring, Settings};
@@ -29,6 +30,9 @@ use crate::wake::{Ladder, Report, Wake};
 
 /// Feeds that may wait for one encoder; chunks are bounded by the pool long before.
 const FEEDS_MAX: usize = 4096;
+
+/// A drain that waits for a window looks again this soon.
+const DRAIN_MS: u64 = 20;
 
 /// News from discovery that may wait for one reader.
 const NEWS_MAX: usize = 16_384;
@@ -44,7 +48,7 @@ impl Rings for ParkBell {
 
 /// The way from discovery to one reader.
 #[derive(Clone, Debug)]
-pub struct News {
+pub(super) struct News {
     queue: Arc<ArrayQueue<Event>>,
     reader: Bell,
 }
@@ -52,7 +56,7 @@ pub struct News {
 impl News {
     /// Tells the reader; gives the event back when it is behind.
     #[expect(clippy::result_large_err, reason = "the event itself comes back")]
-    pub fn tell(&self, event: Event) -> Result<(), Event> {
+    pub(super) fn tell(&self, event: Event) -> Result<(), Event> {
         self.queue.push(event)?;
         self.reader.ring();
         Ok(())
@@ -61,21 +65,21 @@ impl News {
 
 /// All data threads.
 #[derive(Debug)]
-pub struct Threads {
+pub(super) struct Threads {
     /// Positions.
-    pub ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     /// One an output.
-    pub outlets: Vec<Arc<Outlet>>,
+    pub(super) outlets: Vec<Arc<Outlet>>,
     /// One a reader.
-    pub news: Vec<News>,
+    pub(super) news: Vec<News>,
     /// Wakes the control thread.
-    pub control: Arc<tokio::sync::Notify>,
+    pub(super) control: Arc<tokio::sync::Notify>,
     /// Which rung the readers stand on, and why not a higher one.
-    pub report: Report,
+    pub(super) report: Report,
     /// `io_uring` or `pread`.
-    pub io: &'static str,
+    pub(super) io: &'static str,
     /// The clock all turns are told the time by.
-    pub clock: MachineClock,
+    pub(super) clock: MachineClock,
     stop_readers: Arc<AtomicBool>,
     stop_encoders: Arc<AtomicBool>,
     reader_bells: Vec<Bell>,
@@ -97,7 +101,7 @@ impl Threads {
     ///
     /// # Errors
     /// What kept one from starting.
-    pub fn start(
+    pub(super) fn start(
         plan: &Plan,
         options: Options,
         positions: Positions,
@@ -106,8 +110,9 @@ impl Threads {
         let cpus = options
             .cpus
             .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-        let readers = plan.limits.readers.unwrap_or((cpus / 8).clamp(1, 4));
-        let encoders = plan.limits.encoders.unwrap_or(cpus.saturating_sub(readers).clamp(1, 16));
+        let threads = Memory::threads(plan, cpus).map_err(anyhow::Error::msg)?;
+        let (readers, encoders) = (threads.readers, threads.encoders);
+        tracing::info!(readers, encoders, memory = %threads.memory, "memory ceiling");
         let clock = MachineClock::new();
         let control = Arc::new(tokio::sync::Notify::new());
         let parkers: Vec<Parker> = (0..encoders).map(|_| Parker::new()).collect();
@@ -126,10 +131,21 @@ impl Threads {
                 let bells = encoder_bells.iter().chain(&reader_bells).cloned().collect();
                 let id = OutputId(i as u8);
                 let window = output.window_bytes.0;
-                Arc::new(Outlet::new(id, &output.name, window, lanes.clone(), bells, registry))
+                Arc::new(Outlet::new(
+                    id,
+                    &output.name,
+                    window,
+                    lanes.clone(),
+                    bells,
+                    registry,
+                ))
             })
             .collect();
-        let names = plan.outputs.iter().map(|output| output.name.clone()).collect();
+        let names = plan
+            .outputs
+            .iter()
+            .map(|output| output.name.clone())
+            .collect();
         let ledger = Ledger::new(names, reader_bells.clone(), positions);
         let feeds: Vec<Arc<Feeds>> = encoder_bells
             .iter()
@@ -157,7 +173,7 @@ impl Threads {
         }
         let roots = roots(plan);
         let (wakes, report) = Ladder::choose(plan.wake.rung, &roots, readers, FILES_MAX);
-        let pool_bytes = (plan.limits.memory.0 / 4) as usize / readers;
+        let buffers = (threads.memory.pool_buffers as usize / readers).max(1);
         let buffer_bytes = plan.limits.buffer_bytes.0 as usize;
         let mut start = ReaderStart {
             plan,
@@ -167,14 +183,17 @@ impl Threads {
             registry,
             stop: &stop_readers,
             clock,
-            pool: ((pool_bytes / buffer_bytes).max(8), buffer_bytes),
+            pool: (buffers, buffer_bytes),
             io: "",
         };
         let mut reader_threads = Vec::new();
         let mut news = Vec::new();
         for (number, (wake, eventfd)) in wakes.into_iter().zip(eventfds).enumerate() {
             let queue = Arc::new(ArrayQueue::new(NEWS_MAX));
-            news.push(News { queue: Arc::clone(&queue), reader: eventfd.bell() });
+            news.push(News {
+                queue: Arc::clone(&queue),
+                reader: eventfd.bell(),
+            });
             reader_threads.push(start.reader(number, wake, eventfd, queue)?);
         }
         let io = start.io;
@@ -196,7 +215,7 @@ impl Threads {
     }
 
     /// Ends the readers, then the encoders once they have sealed all they were fed.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.stop_readers.store(true, Ordering::SeqCst);
         self.reader_bells.iter().for_each(Bell::ring);
         for reader in self.readers.drain(..) {
@@ -208,7 +227,7 @@ impl Threads {
 
     /// Whether the encoders have ended.
     #[must_use]
-    pub fn encoders_ended(&self) -> bool {
+    pub(super) fn encoders_ended(&self) -> bool {
         self.encoders.iter().all(JoinHandle::is_finished)
     }
 }
@@ -281,12 +300,14 @@ fn read(
 ) {
     while !stop.load(Ordering::SeqCst) {
         let now = clock.mono();
-        let done = reader.turn(now, clock.wall(), &mut || news.pop()).and_then(|turn| {
-            if turn.progress {
-                return Ok(());
-            }
-            reader.ring().park(clock.mono(), turn.deadline)
-        });
+        let done = reader
+            .turn(now, clock.wall(), &mut || news.pop())
+            .and_then(|turn| {
+                if turn.progress {
+                    return Ok(());
+                }
+                reader.ring().park(clock.mono(), turn.deadline)
+            });
         if let Err(error) = done {
             tracing::error!(%error, "the reader's ring has failed; it is tried again");
             thread::park_timeout(std::time::Duration::from_millis(100));
@@ -306,8 +327,11 @@ fn encode(
         let now = clock.mono();
         let turn = worker.turn(now, clock.wall(), &mut || feeds.take());
         if stopping && feeds.is_empty() && !turn.blocked {
-            worker.drain(clock.mono(), clock.wall());
-            return;
+            if worker.drain(clock.mono(), clock.wall()) {
+                return;
+            }
+            park(parker, clock.mono(), Some(clock.mono().plus_ms(DRAIN_MS)));
+            continue;
         }
         if !turn.progress {
             park(parker, clock.mono(), turn.deadline);
@@ -327,13 +351,13 @@ fn park(parker: &Parker, now: Mono, until: Option<Mono>) {
 
 /// What the disk thread is told.
 #[derive(Debug)]
-pub enum Disk {
+pub(super) enum Disk {
     /// Write this as the positions file.
     Positions(Positions),
 }
 
 /// The one thread that waits for fsync. A sick disk stops nothing but itself.
-pub fn start_disk(
+pub(super) fn start_disk(
     path: std::path::PathBuf,
     ledger: Arc<Ledger>,
     registry: &Registry,

@@ -37,7 +37,13 @@ impl PreadRing {
         for fd in wake.fds() {
             epoll::add(&set, fd, epoll::EventData::new_u64(1), flags)?;
         }
-        Ok(Self { wake, bell, epoll: set, ended: Vec::new(), woken: Vec::new() })
+        Ok(Self {
+            wake,
+            bell,
+            epoll: set,
+            ended: Vec::new(),
+            woken: Vec::new(),
+        })
     }
 
     /// The wake source.

@@ -80,7 +80,9 @@ impl UringRing {
 
     fn poll(&mut self, place: usize) -> io::Result<()> {
         let fd = types::Fd(self.polled[place]);
-        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
+            .multi(true)
+            .build();
         self.push(&entry.user_data(POLL | place as u64))
     }
 
@@ -204,6 +206,8 @@ impl Drop for UringRing {
 
 impl std::fmt::Debug for UringRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UringRing").field("flights", &self.flights).finish_non_exhaustive()
+        f.debug_struct("UringRing")
+            .field("flights", &self.flights)
+            .finish_non_exhaustive()
     }
 }
