@@ -69,8 +69,8 @@ impl Process for Lines {
 struct Nobody;
 
 impl Settle for Nobody {
-    fn settled(&self, _: &Span, _: OutputId) {}
-    fn failed(&self, _: &Span, _: OutputId) {}
+    fn settled(&self, _: &[Span], _: OutputId) {}
+    fn failed(&self, _: &[Span], _: OutputId) {}
 }
 
 fn plan(kind: OutputKind) -> Plan {

@@ -42,11 +42,11 @@ fn letters(
 struct Ledger(Mutex<Vec<(u64, bool)>>);
 
 impl Settle for Ledger {
-    fn settled(&self, span: &Span, _: OutputId) {
-        self.0.lock().unwrap().push((span.start, true));
+    fn settled(&self, spans: &[Span], _: OutputId) {
+        self.0.lock().unwrap().push((spans[0].start, true));
     }
-    fn failed(&self, span: &Span, _: OutputId) {
-        self.0.lock().unwrap().push((span.start, false));
+    fn failed(&self, spans: &[Span], _: OutputId) {
+        self.0.lock().unwrap().push((spans[0].start, false));
     }
 }
 

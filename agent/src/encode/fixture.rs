@@ -18,11 +18,17 @@ use crate::ticket::{Chunk, FileId, LogId, Meta, PassId, Settle, Source, Span, Ti
 pub(crate) struct Told(Mutex<Vec<(bool, u64, u8)>>);
 
 impl Settle for Told {
-    fn settled(&self, span: &Span, output: OutputId) {
-        self.0.lock().unwrap().push((true, span.start, output.0));
+    fn settled(&self, spans: &[Span], output: OutputId) {
+        self.0
+            .lock()
+            .unwrap()
+            .push((true, spans[0].start, output.0));
     }
-    fn failed(&self, span: &Span, output: OutputId) {
-        self.0.lock().unwrap().push((false, span.start, output.0));
+    fn failed(&self, spans: &[Span], output: OutputId) {
+        self.0
+            .lock()
+            .unwrap()
+            .push((false, spans[0].start, output.0));
     }
 }
 
