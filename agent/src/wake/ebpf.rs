@@ -385,10 +385,7 @@ impl Ear {
     /// Appends the tokens of all pending events; returns how many.
     pub(crate) fn drain(&mut self, woken: &mut Vec<u32>) -> usize {
         let before = woken.len();
-        loop {
-            let Some(event) = self.ring.next().and_then(|item| decode(&item)) else {
-                break;
-            };
+        while let Some(event) = self.ring.next().and_then(|item| decode(&item)) {
             // The item is dropped, hence consumed, before its tokens are known to anybody.
             match self.held.get(event.0 as usize) {
                 Some(Some(held)) if held.generation == event.1 => {

@@ -21,6 +21,8 @@ mod kind;
 mod ladder;
 pub mod selftest;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -109,7 +109,13 @@ pub fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
     let mut wake = wakes.pop().context("the ladder gave no wake source")?;
     let begun = Instant::now();
     let paths: Vec<PathBuf> = (0..FILES)
-        .map(|i| dir.join(format!("wake-selftest-{}-{i}", std::process::id())))
+        .map(|i| {
+            dir.join(format!(
+                "wake-selftest-{}-{}-{i}",
+                rung.name(),
+                std::process::id()
+            ))
+        })
         .collect();
     let outcome = stress(&mut wake, &paths, bursts);
     for path in &paths {
@@ -163,13 +169,11 @@ fn stress(
         .iter()
         .map(File::open)
         .collect::<Result<Vec<File>, _>>()?;
-    let mut token = 0;
     let mut all_on_rung = true;
-    for file in &files {
+    for (token, file) in (0..).zip(&files) {
         wake.watch(token, file, file.metadata()?.ino())?;
         wake.arm(token)?;
         all_on_rung &= wake.rung_of(token) == wake.rung();
-        token += 1;
     }
     let desk = Desk::default();
     let mut reader = Reader {
