@@ -10,6 +10,7 @@ pub mod encode;
 pub mod ledger;
 pub mod line;
 pub mod plan;
+pub mod sim;
 pub mod stage;
 pub mod tail;
 pub mod ticket;
