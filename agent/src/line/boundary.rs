@@ -68,7 +68,7 @@ fn part_of(line: &[u8]) -> Part {
     };
     let rest = &line[space + 1..];
     let tag = rest.get(7).copied();
-    let open = tag == Some(b'P') && matches!(rest.get(8), Some(b' ' | b':'));
+    let open = tag == Some(b'P') && matches!(rest.get(8), None | Some(b' ' | b':'));
     if rest.starts_with(b"stdout ") {
         Part::Stdout(open)
     } else if rest.starts_with(b"stderr ") {
@@ -140,6 +140,8 @@ mod tests {
         check(&[p, e, f], 3, false);
         check(&[p, ep, f], 0, true);
         check(&[p, ep, f, e], 4, false);
+        check(&["2026-11-24T05:00:00.1Z stdout P \n", f], 2, false);
+        check(&[f, "2026-11-24T05:00:00.1Z stdout P \n"], 1, true);
         check(&["no cri line P at all\n", f], 2, false);
         check(
             &["{\"log\":\"a\\n\",\"stream\":\"stdout\",\"time\":\"x\"}\n"],
