@@ -15,6 +15,7 @@ pub mod line;
 pub mod machine;
 pub mod plan;
 pub mod run;
+pub mod sim;
 pub mod stage;
 pub mod tail;
 pub mod ticket;

@@ -13,6 +13,8 @@ use memchr::{memchr, memmem};
 pub struct Open {
     stdout: bool,
     stderr: bool,
+    /// The line that is longer than a buffer is docker's: its keys come at its end.
+    docker: bool,
 }
 
 impl Open {
@@ -22,13 +24,31 @@ impl Open {
         !self.stdout && !self.stderr
     }
 
-    fn after(&mut self, line: &[u8]) {
-        let stderr = match part_of(line) {
-            Part::None => return,
-            Part::Stdout(open) => return self.stdout = open,
-            Part::Stderr(open) => open,
-        };
-        self.stderr = stderr;
+    fn after(&mut self, part: Part) {
+        match part {
+            Part::None => {}
+            Part::Stdout(open) => self.stdout = open,
+            Part::Stderr(open) => self.stderr = open,
+        }
+    }
+
+    /// After the first piece of a line that is longer than a buffer.
+    #[must_use]
+    pub fn begun(mut self, piece: &[u8]) -> Self {
+        self.docker = piece.starts_with(DOCKER_HEAD);
+        if !self.docker {
+            self.after(part_of(piece));
+        }
+        self
+    }
+
+    /// After the last piece of such a line.
+    #[must_use]
+    pub fn finished(mut self, piece: &[u8]) -> Self {
+        if std::mem::take(&mut self.docker) {
+            self.after(docker_part(piece));
+        }
+        self
     }
 }
 
@@ -40,21 +60,15 @@ enum Part {
 
 /// `<time> stdout P <text>`, or docker's `{"log":"text","stream":"stdout","time":"..."}`.
 fn part_of(line: &[u8]) -> Part {
-    if line.starts_with(b"{\"log\":") {
-        // The text of a whole record ends with an escaped newline; what follows it is short.
-        let tail = &line[line.len().saturating_sub(DOCKER_TAIL_BYTES)..];
-        let open = memmem::find(tail, b"\\n\",\"").is_none();
-        return match memmem::find(tail, b"\"stream\":\"stderr\"") {
-            Some(_) => Part::Stderr(open),
-            None => Part::Stdout(open),
-        };
+    if line.starts_with(DOCKER_HEAD) {
+        return docker_part(line);
     }
     let Some(space) = memchr(b' ', &line[..line.len().min(CRI_TIME_BYTES)]) else {
         return Part::None;
     };
     let rest = &line[space + 1..];
     let tag = rest.get(7).copied();
-    let open = tag == Some(b'P') && matches!(rest.get(8), Some(b' ' | b':'));
+    let open = tag == Some(b'P') && matches!(rest.get(8), None | Some(b' ' | b':'));
     if rest.starts_with(b"stdout ") {
         Part::Stdout(open)
     } else if rest.starts_with(b"stderr ") {
@@ -64,19 +78,29 @@ fn part_of(line: &[u8]) -> Part {
     }
 }
 
+fn docker_part(line: &[u8]) -> Part {
+    // The text of a whole record ends with an escaped newline; what follows it is short.
+    let tail = &line[line.len().saturating_sub(DOCKER_TAIL_BYTES)..];
+    let open = memmem::find(tail, b"\\n\",\"").is_none();
+    match memmem::find(tail, b"\"stream\":\"stderr\"") {
+        Some(_) => Part::Stderr(open),
+        None => Part::Stdout(open),
+    }
+}
+
 /// Looks at whole lines that begin with `open` records open: the length of the longest prefix that
 /// leaves none open, and what all of them leave open.
 #[must_use]
 pub fn scan(lines: &[u8], open: Open) -> (usize, Open) {
     // Fast path: nothing open and no part in sight. Docker lines have no such mark.
-    let docker = lines.starts_with(b"{\"log\":");
+    let docker = lines.starts_with(DOCKER_HEAD);
     if open.is_none() && !docker && memmem::find(lines, b" P").is_none() {
         return (lines.len(), open);
     }
     let (mut at, mut clean, mut open) = (0, 0, open);
     while at < lines.len() {
         let end = memchr(b'\n', &lines[at..]).map_or(lines.len(), |newline| at + newline + 1);
-        open.after(lines[at..end].trim_ascii_end());
+        open.after(part_of(lines[at..end].trim_ascii_end()));
         at = end;
         if open.is_none() {
             clean = at;
@@ -87,6 +111,9 @@ pub fn scan(lines: &[u8], open: Open) -> (usize, Open) {
 
 /// Longest time stamp before a CRI line's first space: RFC 3339 with nanoseconds and offset has 35.
 const CRI_TIME_BYTES: usize = 40;
+
+/// Begins every docker line.
+const DOCKER_HEAD: &[u8] = b"{\"log\":";
 
 /// Docker's keys after the text: stream, time, and attrs of a modest length.
 const DOCKER_TAIL_BYTES: usize = 512;
@@ -113,6 +140,8 @@ mod tests {
         check(&[p, e, f], 3, false);
         check(&[p, ep, f], 0, true);
         check(&[p, ep, f, e], 4, false);
+        check(&["2026-11-24T05:00:00.1Z stdout P \n", f], 2, false);
+        check(&[f, "2026-11-24T05:00:00.1Z stdout P \n"], 1, true);
         check(&["no cri line P at all\n", f], 2, false);
         check(
             &["{\"log\":\"a\\n\",\"stream\":\"stdout\",\"time\":\"x\"}\n"],

@@ -142,11 +142,14 @@ impl<H> Log<H> {
         None
     }
 
-    /// How far `pass` may read in its file before it reaches another pass.
+    /// How far `pass` may read in its file before it reaches a pass that stands between two records.
     #[must_use]
     pub fn limit(&self, pass: &Pass) -> u64 {
         let ahead = self.passes.iter().filter(|other| {
-            other.id != pass.id && other.file == pass.file && other.offset > pass.offset
+            other.is_clean()
+                && other.id != pass.id
+                && other.file == pass.file
+                && other.offset > pass.offset
         });
         ahead
             .map(|other| other.offset - pass.offset)

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use memchr::{memchr_iter, memrchr};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::file::{self, Watch};
 use super::log::Reading;
@@ -255,7 +255,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return self.make_ready(id);
         };
         let pass = &mut log.passes[at];
-        let cut = cut(&buf[..read], pass.open, full, reading.last);
+        let cut = cut(&buf[..read], (pass.open, pass.in_line), full, reading.last);
         if cut.take == 0 {
             pass.dry = end;
             return self.found_nothing(id, reading, read, now);
@@ -475,20 +475,33 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
 
 /// What of `bytes` goes on: whole lines that leave no record open; if there are none, whole lines;
 /// if there are none and the read was full, the piece of a line. `last` = the file ends here.
-fn cut(bytes: &[u8], open: Open, full: bool, last: bool) -> Cut {
+fn cut(bytes: &[u8], before: (Open, bool), full: bool, last: bool) -> Cut {
+    let (mut open, in_line) = before;
     let whole = memrchr(b'\n', bytes).map_or(0, |newline| newline + 1);
     if whole == 0 {
         let take = if full || last { bytes.len() } else { 0 };
+        if take > 0 && !in_line {
+            open = open.begun(bytes);
+        }
+        if take > 0 && last {
+            open = open.finished(bytes);
+        }
         return Cut {
             take,
             open,
-            in_line: full && !last,
+            in_line: if take > 0 { full && !last } else { in_line },
         };
     }
-    let (clean, left) = boundary::scan(&bytes[..whole], open);
-    if clean > 0 {
+    // The rest of a line that began in an earlier chunk is no line of its own.
+    let mut rest = 0;
+    if in_line {
+        rest = memchr(b'\n', bytes).map_or(whole, |newline| newline + 1);
+        open = open.finished(&bytes[..rest]);
+    }
+    let (clean, left) = boundary::scan(&bytes[rest..whole], open);
+    if clean > 0 || (rest > 0 && open.is_none()) {
         return Cut {
-            take: clean,
+            take: rest + clean,
             open: Open::default(),
             in_line: false,
         };
@@ -507,7 +520,7 @@ mod tests {
     #[test]
     fn a_chunk_is_whole_lines_unless_a_line_is_longer_than_the_buffer() {
         let check = |bytes: &str, full, last, take, in_line| {
-            let got = cut(bytes.as_bytes(), Open::default(), full, last);
+            let got = cut(bytes.as_bytes(), (Open::default(), false), full, last);
             assert_eq!((got.take, got.in_line), (take, in_line), "{bytes:?}");
         };
         check("one\ntwo\n", false, false, 8, false);

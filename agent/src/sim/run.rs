@@ -1,0 +1,588 @@
+//! One run: random writes, rotations, faults and crashes, then quiet, then the account.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::encoder::{Delivery, Encoder};
+use super::rng::Rng;
+use super::world::{SimRing, World};
+use super::writer::{Generation, Writer};
+use crate::base::bell::Bell;
+use crate::base::count::Registry;
+use crate::base::outputs::{OutputId, OutputSet};
+use crate::base::pool::Pool;
+use crate::base::time::{Mono, Timestamp};
+use crate::discover::Event;
+use crate::encode::Outlet;
+use crate::encode::request::{Encoding, Request};
+use crate::ledger::Ledger;
+use crate::ledger::positions::Positions;
+use crate::plan::StartAt;
+use crate::tail::{Reader, Settings};
+use crate::ticket::{Feeds, Ticket};
+
+const OUTPUTS: usize = 2;
+const LOGS: u32 = 2;
+const STEPS: u64 = 400;
+/// Turns in which everything must have arrived once the writers are silent.
+const SETTLE_TURNS: u64 = 4_000;
+/// The body of the one request that stands for a delivery in the window.
+const BODY: &[u8] = b"0123456789";
+
+/// What happened in a run.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Records written.
+    pub records: usize,
+    /// Records that arrived again after a fault.
+    pub again: usize,
+    /// Records that arrived after a later one of their stream, after a fault.
+    pub disordered: usize,
+    /// Crashes.
+    pub crashes: usize,
+    /// Deliveries that failed, and detaches.
+    pub faults: usize,
+    /// Rotations.
+    pub rotations: usize,
+    /// Files deleted.
+    pub deletions: usize,
+    /// What happened, line by line, when a trace was asked for.
+    pub trace: Vec<String>,
+}
+
+struct Agent {
+    reader: Reader<SimRing, World>,
+    ledger: Arc<Ledger>,
+    feeds: Arc<Feeds>,
+    outlets: Vec<Arc<Outlet>>,
+    encoder: Encoder,
+    pool: Pool,
+    registry: Registry,
+    news: VecDeque<(u64, Event)>,
+    sending: VecDeque<Delivery>,
+    acks: Vec<(u64, Vec<Ticket>)>,
+}
+
+/// What one output's server has of one log: by stream the numbers seen, and the highest.
+type Seen = [(BTreeSet<usize>, Option<usize>); 2];
+
+struct Sim {
+    rng: Rng,
+    world: World,
+    writers: Vec<Writer>,
+    agent: Option<Agent>,
+    now: u64,
+    seen: Vec<Vec<Seen>>,
+    /// Outputs with a fault: they may see records again and out of order.
+    faulty: OutputSet,
+    positions: Option<Vec<u8>>,
+    calm: bool,
+    summary: Summary,
+    traced: bool,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// What went wrong, after the trace if one was asked for.
+pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
+    let mut sim = Sim::new(seed, trace);
+    match sim.go() {
+        Ok(()) => Ok(sim.summary),
+        Err(error) if trace => {
+            if let Some(agent) = &sim.agent {
+                sim.summary.trace.push(format!("{:#?}", agent.reader));
+            }
+            Err(format!("{}\n{error}", sim.summary.trace.join("\n")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Sim {
+    fn new(seed: u64, traced: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let world = World::new(rng.chance(60));
+        let writers = (0..LOGS).map(|log| Writer::new(log, &world)).collect();
+        Self {
+            rng,
+            world,
+            writers,
+            agent: None,
+            now: 1_000,
+            seen: vec![vec![Seen::default(); LOGS as usize]; OUTPUTS],
+            faulty: OutputSet::NONE,
+            positions: None,
+            calm: seed % 4 == 0,
+            summary: Summary::default(),
+            traced,
+        }
+    }
+
+    fn say(&mut self, what: impl FnOnce() -> String) {
+        if self.traced {
+            self.summary
+                .trace
+                .push(format!("{:>6} {}", self.now, what()));
+        }
+    }
+
+    fn go(&mut self) -> Result<(), String> {
+        self.start()?;
+        for _ in 0..STEPS {
+            self.act()?;
+            self.step()?;
+        }
+        if self.agent.is_none() {
+            self.start()?;
+        }
+        self.say(|| "silence".to_owned());
+        for turn in 0..SETTLE_TURNS {
+            for writer in &mut self.writers {
+                writer.write(&self.world, &mut self.rng);
+            }
+            self.step()?;
+            if turn % 64 == 63 && self.is_settled() {
+                self.snapshot()?;
+                return self.account();
+            }
+        }
+        Err(format!("stuck: {}", self.missing()))
+    }
+
+    fn act(&mut self) -> Result<(), String> {
+        let at = self.rng.below(u64::from(LOGS)) as usize;
+        match self.rng.below(100) {
+            0..30 => self.writers[at].compose(&mut self.rng),
+            30..33 => self.rotate(at),
+            33..40 => self.delete()?,
+            40..48 => self.snapshot()?,
+            48..50 if !self.calm => self.crash(),
+            50..52 if !self.calm => self.detach(),
+            50..60 if self.agent.is_none() => self.start()?,
+            _ => {}
+        }
+        for writer in &mut self.writers {
+            if self.rng.chance(40) {
+                let (size, path) = size_of(writer);
+                writer.write(&self.world, &mut self.rng);
+                let to = size_of(writer).0;
+                if to > size && self.traced {
+                    let text = format!("{:>6} write {path} {size}..{to}", self.now);
+                    self.summary.trace.push(text);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Time goes on; everybody gets a turn, or not.
+    fn step(&mut self) -> Result<(), String> {
+        let busy = self.writers.iter().any(Writer::is_busy);
+        self.now += match self.rng.below(20) {
+            0 if !busy => 30,
+            1 if !busy => 300,
+            n => n % 4,
+        };
+        let mut news = Vec::new();
+        for writer in &mut self.writers {
+            writer.pass(&self.world, self.now, &mut news);
+        }
+        self.tell(news);
+        if self.rng.chance(85) {
+            self.turn()?;
+        }
+        if self.rng.chance(70) {
+            self.encode()?;
+        }
+        self.deliver()
+    }
+
+    fn tell(&mut self, news: Vec<Event>) {
+        for event in news {
+            self.say(|| format!("news {event:?}"));
+            let Some(agent) = &mut self.agent else { return };
+            let last = agent.news.back().map_or(0, |(due, _)| *due);
+            let late = if self.rng.chance(50) {
+                0
+            } else {
+                self.rng.below(12)
+            };
+            agent.news.push_back((last.max(self.now + late), event));
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), String> {
+        let Some(agent) = &mut self.agent else {
+            return Ok(());
+        };
+        let now = self.now;
+        let news = &mut agent.news;
+        let mut next = || {
+            let due = news.front().is_some_and(|(due, _)| *due <= now);
+            due.then(|| news.pop_front())
+                .flatten()
+                .map(|(_, event)| event)
+        };
+        let (mono, wall) = (Mono(now * 1_000_000), Timestamp::default());
+        for _ in 0..4 {
+            let turn = agent.reader.turn(mono, wall, &mut next);
+            if !turn.map_err(|error| error.to_string())?.progress {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self) -> Result<(), String> {
+        let Some(agent) = &mut self.agent else {
+            return Ok(());
+        };
+        for _ in 0..self.rng.below(4) {
+            let Some(feed) = agent.feeds.take() else {
+                break;
+            };
+            if self.traced {
+                let text = match &feed {
+                    crate::ticket::Feed::Chunk(chunk) => {
+                        format!("chunk {:?} of {:?}", chunk.ticket, chunk.pass)
+                    }
+                    other => format!("{other:?}"),
+                };
+                self.summary.trace.push(format!("{:>6} {text}", self.now));
+            }
+            let gone = agent.outlets.iter().filter(|outlet| outlet.is_detached());
+            let gone = gone.fold(OutputSet::NONE, |set, outlet| {
+                set.or(OutputSet::one(outlet.output))
+            });
+            let mut out = VecDeque::new();
+            agent.encoder.take(feed, gone, &mut out)?;
+            for mut delivery in out {
+                let _ = agent.outlets[delivery.output.index()].put(request(delivery.output));
+                let _ = agent.outlets[delivery.output.index()].take();
+                let earlier = agent
+                    .sending
+                    .iter()
+                    .filter(|have| have.output == delivery.output);
+                let slow = if self.rng.chance(3) { 60 } else { 4 };
+                delivery.due = earlier.map(|have| have.due).max().unwrap_or(0);
+                delivery.due = delivery.due.max(self.now + self.rng.below(slow));
+                agent.sending.push_back(delivery);
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self) -> Result<(), String> {
+        let Some(agent) = &mut self.agent else {
+            return Ok(());
+        };
+        let mut arrived = Vec::new();
+        let sending = std::mem::take(&mut agent.sending);
+        for delivery in sending {
+            if delivery.due > self.now {
+                agent.sending.push_back(delivery);
+                continue;
+            }
+            agent.outlets[delivery.output.index()].release(BODY.len() as u64);
+            if !self.calm && self.rng.below(400) == 0 {
+                self.faulty = self.faulty.or(OutputSet::one(delivery.output));
+                self.summary.faults += 1;
+                if self.traced {
+                    let text = format!("{:>6} lost {delivery:?}", self.now);
+                    self.summary.trace.push(text);
+                }
+                continue;
+            }
+            arrived.push(delivery);
+        }
+        for mut delivery in arrived {
+            let claims = std::mem::take(&mut delivery.claims);
+            let due = self.now + self.rng.below(10);
+            self.serve(&delivery)?;
+            if let Some(agent) = &mut self.agent {
+                agent.acks.push((due, claims));
+            }
+        }
+        if let Some(agent) = &mut self.agent {
+            for (due, claims) in std::mem::take(&mut agent.acks) {
+                if due <= self.now {
+                    claims.into_iter().for_each(Ticket::settle);
+                } else {
+                    agent.acks.push((due, claims));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The server takes a record: whole, in order, and once, unless something had failed.
+    fn serve(&mut self, delivery: &Delivery) -> Result<(), String> {
+        let (log, stream) = (delivery.log, delivery.stream);
+        let seq = delivery.text.strip_prefix("seq=");
+        let seq = seq.and_then(|text| text.split(' ').next()?.parse::<usize>().ok());
+        let whole = seq.and_then(|seq| self.writers[log].records[stream].get(seq));
+        let (Some(seq), true) = (seq, whole == Some(&delivery.text)) else {
+            return Err(format!("torn: {delivery:?}"));
+        };
+        self.say(|| format!("{:?} has log {log} stream {stream} #{seq}", delivery.output));
+        let faulty = self.faulty.has(delivery.output);
+        let (seen, last) = &mut self.seen[delivery.output.index()][log][stream];
+        if !seen.insert(seq) {
+            self.summary.again += 1;
+            if !faulty && self.summary.crashes == 0 {
+                return Err(format!("sent again without a fault: {delivery:?}"));
+            }
+            return Ok(());
+        }
+        if last.is_some_and(|last| last + 1 != seq) || (last.is_none() && seq != 0) {
+            self.summary.disordered += 1;
+            if !faulty {
+                return Err(format!("out of order after {last:?}: {delivery:?}"));
+            }
+        }
+        *last = (*last).max(Some(seq));
+        Ok(())
+    }
+
+    fn rotate(&mut self, at: usize) {
+        let log = self.writers[at].source.log;
+        let of = |event: &Event| match event {
+            Event::Found { source, .. }
+            | Event::Moved { source, .. }
+            | Event::Gone { source, .. }
+            | Event::Ended { source } => source.log,
+        };
+        // Rotations of one log are seconds apart; discovery has told the last one by then.
+        let told = |agent: &Agent| agent.news.iter().all(|(_, event)| of(event) != log);
+        if self.agent.as_ref().is_none_or(told) {
+            let gap = if self.rng.chance(70) { 4 } else { 100 };
+            let reopens = self.now + self.rng.below(gap);
+            let mut news = Vec::new();
+            self.writers[at].rotate(&self.world, reopens, &mut news);
+            self.summary.rotations += news.len();
+            self.tell(news);
+        }
+    }
+
+    fn delete(&mut self) -> Result<(), String> {
+        for at in 0..self.writers.len() {
+            let Some(oldest) = self.writers[at].oldest() else {
+                continue;
+            };
+            if self.is_kept(at, &self.writers[at].files[oldest])? {
+                let mut news = Vec::new();
+                self.writers[at].delete(oldest, &self.world, &mut news);
+                self.summary.deletions += 1;
+                self.tell(news);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the last snapshot says that every output has the whole file.
+    fn is_kept(&self, at: usize, file: &Generation) -> Result<bool, String> {
+        let Some(bytes) = &self.positions else {
+            return Ok(false);
+        };
+        let positions = Positions::read(bytes).map_err(|error| error.to_string())?;
+        let inode = self.world.inode(file.key);
+        let all = (0..OUTPUTS).all(|output| self.first_missing(at, output, file) == file.size);
+        let mut entries = positions.files.iter().filter(|entry| {
+            *entry.log == *self.writers[at].source.key && entry.identity.inode == inode
+        });
+        Ok(all && entries.any(|entry| entry.marks.values().all(|mark| mark.at == file.size)))
+    }
+
+    /// Where the first line of a record begins that the server does not have.
+    fn first_missing(&self, at: usize, output: usize, file: &Generation) -> u64 {
+        let seen = &self.seen[output][at];
+        let mut lines = file.lines.iter();
+        let missing = lines.find(|line| !seen[line.stream].0.contains(&line.seq));
+        missing.map_or(file.size, |line| line.start)
+    }
+
+    fn snapshot(&mut self) -> Result<(), String> {
+        let positions = self
+            .agent
+            .as_ref()
+            .and_then(|agent| agent.ledger.snapshot());
+        let Some(positions) = positions else {
+            return Ok(());
+        };
+        for (at, writer) in self.writers.iter().enumerate() {
+            for file in writer.files.iter().filter(|file| !file.deleted) {
+                let inode = self.world.inode(file.key);
+                let entries: Vec<_> = positions
+                    .files
+                    .iter()
+                    .filter(|entry| *entry.log == *writer.source.key)
+                    .filter(|entry| entry.identity.inode == inode)
+                    .collect();
+                // More than one: deleted files had the number before, without birth times.
+                let [entry] = entries[..] else { continue };
+                for output in 0..OUTPUTS {
+                    let missing = self.first_missing(at, output, file);
+                    let mark = entry.marks.get(&format!("out{output}"));
+                    if let Some(mark) = mark.filter(|mark| mark.at > missing) {
+                        return Err(format!(
+                            "output {output} has {mark:?} in {file:?} and misses {missing}"
+                        ));
+                    }
+                }
+            }
+        }
+        self.positions = Some(positions.write().map_err(|error| error.to_string())?);
+        self.say(|| format!("snapshot {positions:?}"));
+        Ok(())
+    }
+
+    fn detach(&mut self) {
+        let output = self.rng.below(OUTPUTS as u64) as usize;
+        if let Some(agent) = &self.agent {
+            agent.outlets[output].detach();
+            self.faulty = self.faulty.or(OutputSet::one(OutputId(output as u8)));
+            self.summary.faults += 1;
+            self.say(|| format!("detach {output}"));
+        }
+    }
+
+    fn crash(&mut self) {
+        if self.agent.take().is_some() {
+            self.summary.crashes += 1;
+            self.say(|| "crash".to_owned());
+        }
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        self.say(|| "start".to_owned());
+        let positions = match &self.positions {
+            Some(bytes) => Positions::read(bytes).map_err(|error| error.to_string())?,
+            None => Positions::default(),
+        };
+        let registry = Registry::default();
+        let names = (0..OUTPUTS).map(|output| format!("out{output}")).collect();
+        let ledger = Ledger::new(names, vec![Bell::silent()], positions);
+        let pool = Pool::new(1 + self.rng.below(4) as usize, 300, Bell::silent());
+        let room = 1 + self.rng.below(6) as usize;
+        let feeds = Arc::new(Feeds::new(room, Bell::silent()));
+        let outlets: Vec<_> = (0..OUTPUTS as u8)
+            .map(|output| {
+                let (id, name) = (OutputId(output), format!("out{output}"));
+                let silent = Bell::silent();
+                Arc::new(Outlet::new(id, &name, 1_000, silent, Vec::new(), &registry))
+            })
+            .collect();
+        let settings = Settings {
+            number: 0,
+            pace_ms: self.rng.below(20),
+            sweep_ms: 0,
+            start_at: vec![StartAt::Beginning],
+        };
+        let ring = SimRing::new(self.world.clone(), Rng::new(self.rng.next()));
+        let reader = Reader::new(
+            settings,
+            ring,
+            self.world.clone(),
+            Arc::clone(&ledger),
+            pool.clone(),
+            vec![Arc::clone(&feeds)],
+            outlets.clone(),
+            &registry,
+        );
+        let listing = self.writers.iter().flat_map(Writer::listing);
+        let now = self.now;
+        let mut agent = Agent {
+            reader,
+            ledger,
+            feeds,
+            outlets,
+            encoder: Encoder::default(),
+            pool,
+            registry,
+            news: listing.map(|event| (now, event)).collect(),
+            sending: VecDeque::new(),
+            acks: Vec::new(),
+        };
+        let news = &mut agent.news;
+        let mut next = || news.pop_front().map(|(_, event)| event);
+        let mono = Mono(now * 1_000_000);
+        let turn = agent.reader.turn(mono, Timestamp::default(), &mut next);
+        let _ = turn.map_err(|error| error.to_string())?;
+        let _ = agent.ledger.forget_unfound();
+        self.agent = Some(agent);
+        Ok(())
+    }
+
+    fn is_settled(&self) -> bool {
+        let idle = self.agent.as_ref().is_some_and(|agent| {
+            let buffers = agent.pool.free() == agent.pool.count();
+            let ways = agent.feeds.is_empty() && agent.sending.is_empty() && agent.acks.is_empty();
+            buffers && ways && agent.news.is_empty() && agent.encoder.is_empty()
+        });
+        idle && self.writers.iter().all(Writer::is_done) && self.missing().is_empty()
+    }
+
+    /// The files that some output does not have, and from where.
+    fn missing(&self) -> String {
+        let mut text = String::new();
+        for (at, writer) in self.writers.iter().enumerate() {
+            for file in &writer.files {
+                for output in 0..OUTPUTS {
+                    let missing = self.first_missing(at, output, file);
+                    if missing < file.size {
+                        let (path, size) = (file.path.display(), file.size);
+                        text += &format!("output {output} misses {path} {missing}..{size}; ");
+                    }
+                }
+            }
+        }
+        text
+    }
+
+    /// What must hold at the end.
+    fn account(&mut self) -> Result<(), String> {
+        let records = self.writers.iter().flat_map(|writer| &writer.records);
+        self.summary.records = records.map(Vec::len).sum();
+        let Some(agent) = &self.agent else {
+            return Ok(());
+        };
+        let text = agent.registry.render();
+        for name in ["read_errors", "truncations", "files_refused"] {
+            let zero = format!("tailwake_{name}_total 0");
+            if !text.lines().any(|line| line == zero) {
+                return Err(format!("{name} is not 0: {text}"));
+            }
+        }
+        for account in agent.ledger.accounts() {
+            for settled in account.settled {
+                if self.summary.crashes + self.summary.faults == 0 && settled != account.read {
+                    return Err(format!("read {:?}, settled {settled:?}", account.read));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn size_of(writer: &Writer) -> (u64, String) {
+    let file = writer.files.last();
+    file.map_or((0, String::new()), |file| {
+        (file.size, file.path.display().to_string())
+    })
+}
+
+fn request(output: OutputId) -> Request {
+    Request {
+        output,
+        tenant: None,
+        encoder: 0,
+        body: bytes::Bytes::from_static(BODY),
+        encoding: Encoding::Plain,
+        inflated: BODY.len() as u64,
+        items: Vec::new(),
+        groups: Vec::new(),
+        tickets: Vec::new(),
+        opened: Mono(0),
+    }
+}
