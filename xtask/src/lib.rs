@@ -1,0 +1,4 @@
+//! What `cargo xtask` does, one folder per command.
+
+pub mod bench;
+pub mod run;
