@@ -61,6 +61,9 @@ pub struct Run {
     /// Seed of the demo node's texts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// A log of the demo node is renamed at this many bytes.
+    #[arg(long, default_value_t = 256 << 10)]
+    rotate_bytes: u64,
     /// Runs this agent instead of building one.
     #[arg(long)]
     agent: Option<PathBuf>,
@@ -230,7 +233,7 @@ fn options(run: &Run, directory: &Path) -> Options {
         pods: run.pods,
         records: None,
         rate: run.rate,
-        rotate_bytes: 1 << 20,
+        rotate_bytes: run.rotate_bytes,
         duration: None,
         seed: run.seed,
         invalid_utf8: true,
@@ -297,7 +300,11 @@ fn watch(
             let records = generator.written().records.load(Ordering::Relaxed);
             let bytes = generator.written().bytes.load(Ordering::Relaxed);
             written = Some(records);
-            line.push_str(&format!("  written {records} ({})", mib(bytes)));
+            let rotations = generator.written().rotations.load(Ordering::Relaxed);
+            line.push_str(&format!(
+                "  written {records} ({}, {rotations} rotations)",
+                mib(bytes)
+            ));
         }
         line.push_str(&format!("  read {}", number(&status["lines_read"])));
         if let Some(bytes) = status["bytes_read"].as_u64() {
