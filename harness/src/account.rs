@@ -44,11 +44,7 @@ pub struct Account {
 impl Account {
     /// Compares the journals with what arrived at the outputs.
     #[must_use]
-    pub fn draw(
-        journals: &[(Container, Vec<Entry>)],
-        tally: &Tally,
-        outputs: &[Output],
-    ) -> Self {
+    pub fn draw(journals: &[(Container, Vec<Entry>)], tally: &Tally, outputs: &[Output]) -> Self {
         let mut rows = Vec::new();
         for (container, entries) in journals {
             for output in outputs {
@@ -60,7 +56,11 @@ impl Account {
 
     /// Adds what the agent says it read.
     pub fn set_read(&mut self, container: &Container, read: u64) {
-        for row in self.rows.iter_mut().filter(|row| row.container == *container) {
+        for row in self
+            .rows
+            .iter_mut()
+            .filter(|row| row.container == *container)
+        {
             row.read = Some(read);
         }
     }
@@ -99,7 +99,9 @@ impl Row {
             unwritten: 0,
         };
         for stream in [Stream::Stdout, Stream::Stderr] {
-            let arrived = tally.stream(&(output, container.clone(), stream)).unwrap_or_default();
+            let arrived = tally
+                .stream(&(output, container.clone(), stream))
+                .unwrap_or_default();
             let mut written = 0;
             for entry in entries.iter().filter(|entry| entry.stream == stream) {
                 written += 1;
@@ -126,18 +128,31 @@ enum Fate {
 
 fn compare(entry: &Entry, arrived: &StreamTally) -> Fate {
     let Some(sequence) = entry.sequence else {
-        let came = arrived.empties.keys().any(|time| same_time(entry.time_ns, *time));
+        let came = arrived
+            .empties
+            .keys()
+            .any(|time| same_time(entry.time_ns, *time));
         return if came { Fate::Same } else { Fate::Missing };
     };
-    let Some(seen) = arrived.records.get(&sequence) else { return Fate::Missing };
-    let want = if seen.merged { entry.fields_hash } else { entry.hash };
+    let Some(seen) = arrived.records.get(&sequence) else {
+        return Fate::Missing;
+    };
+    let want = if seen.merged {
+        entry.fields_hash
+    } else {
+        entry.hash
+    };
     let time_kept = entry.cut || same_time(entry.time_ns, seen.time_ns);
-    if seen.hash == want && time_kept { Fate::Same } else { Fate::Altered }
+    if seen.hash == want && time_kept {
+        Fate::Same
+    } else {
+        Fate::Altered
+    }
 }
 
 /// Times agree to the nanosecond, or to the unit in which the arrived one was cut.
 const fn same_time(written: u64, arrived: u64) -> bool {
-    let cut_to_ms = arrived % 1_000_000 == 0 && written / 1_000_000 == arrived / 1_000_000;
+    let cut_to_ms = arrived.is_multiple_of(1_000_000) && written / 1_000_000 == arrived / 1_000_000;
     written == arrived || cut_to_ms
 }
 
@@ -146,11 +161,21 @@ impl fmt::Display for Account {
         writeln!(
             f,
             "{:<32} {:<13} {:>9} {:>9} {:>12} {:>7} {:>7} {:>10} {:>10} {:>9}",
-            "container", "output", "written", "read", "acknowledged", "missing", "altered",
-            "disordered", "duplicates", "unwritten"
+            "container",
+            "output",
+            "written",
+            "read",
+            "acknowledged",
+            "missing",
+            "altered",
+            "disordered",
+            "duplicates",
+            "unwritten"
         )?;
         for row in &self.rows {
-            let read = row.read.map_or_else(|| "-".to_owned(), |read| read.to_string());
+            let read = row
+                .read
+                .map_or_else(|| "-".to_owned(), |read| read.to_string());
             writeln!(
                 f,
                 "{:<32} {:<13} {:>9} {:>9} {:>12} {:>7} {:>7} {:>10} {:>10} {:>9}{}",

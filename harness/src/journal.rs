@@ -114,23 +114,36 @@ pub fn read_all(directory: &Path) -> Result<Vec<(Container, Vec<Entry>)>> {
         std::fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))?;
     for found in listed {
         let path = found?.path();
-        let Some(container) = container_of(&path) else { continue };
+        let Some(container) = container_of(&path) else {
+            continue;
+        };
         let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        all.push((container, bytes.chunks_exact(ENTRY_BYTES).map(entry_of).collect()));
+        all.push((
+            container,
+            bytes.chunks_exact(ENTRY_BYTES).map(entry_of).collect(),
+        ));
     }
     all.sort_by(|a: &(Container, Vec<Entry>), b| a.0.cmp(&b.0));
     Ok(all)
 }
 
 fn path_of(directory: &Path, container: &Container) -> PathBuf {
-    let Container { namespace, pod, name } = container;
+    let Container {
+        namespace,
+        pod,
+        name,
+    } = container;
     directory.join(format!("{namespace}_{pod}_{name}.journal"))
 }
 
 fn container_of(path: &Path) -> Option<Container> {
     let name = path.file_name()?.to_str()?.strip_suffix(".journal")?;
     let mut parts = name.split('_').map(str::to_owned);
-    Some(Container { namespace: parts.next()?, pod: parts.next()?, name: parts.next()? })
+    Some(Container {
+        namespace: parts.next()?,
+        pod: parts.next()?,
+        name: parts.next()?,
+    })
 }
 
 fn entry_of(bytes: &[u8]) -> Entry {
@@ -140,7 +153,11 @@ fn entry_of(bytes: &[u8]) -> Entry {
         u64::from_le_bytes(eight)
     };
     Entry {
-        stream: if bytes[0] == 1 { Stream::Stderr } else { Stream::Stdout },
+        stream: if bytes[0] == 1 {
+            Stream::Stderr
+        } else {
+            Stream::Stdout
+        },
         cut: bytes[1] & 1 != 0,
         sequence: (bytes[1] & 2 == 0).then(|| word(8)),
         length: u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),

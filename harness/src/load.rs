@@ -23,7 +23,11 @@ pub const FILES: u32 = 50;
 #[must_use]
 pub fn container(file: u32) -> Container {
     let (namespace, name) = ("bench".to_owned(), "app".to_owned());
-    Container { namespace, pod: format!("load-{file:02}"), name }
+    Container {
+        namespace,
+        pod: format!("load-{file:02}"),
+        name,
+    }
 }
 
 /// Writes about `bytes` over all files as fast as it goes; gives lines and bytes.

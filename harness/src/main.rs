@@ -34,9 +34,11 @@ enum Task {
 fn main() -> Result<()> {
     let (lines, bytes) = match Task::parse() {
         Task::Backlog { root, bytes } => load::backlog(&root, bytes)?,
-        Task::Steady { root, rate, seconds } => {
-            load::steady(&root, rate, Duration::from_secs(seconds))?
-        }
+        Task::Steady {
+            root,
+            rate,
+            seconds,
+        } => load::steady(&root, rate, Duration::from_secs(seconds))?,
         Task::Sink => {
             let server = sink::start(0)?;
             process::say(&server.address().port().to_string());

@@ -35,21 +35,35 @@ pub fn usage(pid: u32) -> Result<Usage> {
     let after = stat.rsplit_once(')').context("stat without a name")?.1;
     let ticks = |index: usize| {
         let field = after.split_whitespace().nth(index);
-        field.and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0) / TICKS
+        field
+            .and_then(|field| field.parse::<f64>().ok())
+            .unwrap_or(0.0)
+            / TICKS
     };
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("read status")?;
     let kib = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let number = line.and_then(|line| line.split_whitespace().next());
-        number.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) * 1024
+        number
+            .and_then(|number| number.parse::<u64>().ok())
+            .unwrap_or(0)
+            * 1024
     };
     let (user_s, system_s) = (ticks(11), ticks(12));
-    Ok(Usage { user_s, system_s, resident: kib("VmRSS:"), resident_peak: kib("VmHWM:") })
+    Ok(Usage {
+        user_s,
+        system_s,
+        resident: kib("VmRSS:"),
+        resident_peak: kib("VmHWM:"),
+    })
 }
 
 /// Sends SIGTERM and waits; after `patience` it kills. Says whether it ended by itself.
 pub fn end(child: &mut Child, patience: Duration) -> Result<bool> {
-    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().context("kill -TERM")?;
+    Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .context("kill -TERM")?;
     let begun = Instant::now();
     while begun.elapsed() < patience {
         if child.try_wait()?.is_some() {
@@ -66,17 +80,21 @@ pub fn end(child: &mut Child, patience: Duration) -> Result<bool> {
 pub fn interrupted() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&flag);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("ctrl-c".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                set.store(true, Ordering::Relaxed);
-            }
-            // A second Ctrl-C ends the program at once.
-            let _ = tokio::signal::ctrl_c().await;
-            std::process::exit(130);
-        });
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("ctrl-c".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                if tokio::signal::ctrl_c().await.is_ok() {
+                    set.store(true, Ordering::Relaxed);
+                }
+                // A second Ctrl-C ends the program at once.
+                let _ = tokio::signal::ctrl_c().await;
+                std::process::exit(130);
+            });
+        })?;
     Ok(flag)
 }
 

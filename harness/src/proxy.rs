@@ -125,7 +125,9 @@ impl State {
         let answer = self.client.request(onward.body(Full::new(body))?).await?;
         let (mut head, body) = answer.into_parts();
         let body = body.collect().await?.to_bytes();
-        if head.status.is_success() && let Some((output, records)) = arrived {
+        if head.status.is_success()
+            && let Some((output, records)) = arrived
+        {
             self.settle(output, records, &body);
         }
         if self.cut_answers.load(Ordering::Relaxed) {
@@ -139,12 +141,17 @@ impl State {
     fn settle(&self, output: Output, records: Vec<crate::wire::Arrived>, body: &[u8]) {
         let answer: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
         let taken = |index: usize| {
-            let item = answer["items"][index].as_object().and_then(|item| item.values().next());
+            let item = answer["items"][index]
+                .as_object()
+                .and_then(|item| item.values().next());
             let status = item.and_then(|item| item["status"].as_u64()).unwrap_or(200);
             status < 300
         };
         let kept = records.into_iter().enumerate();
-        let kept = kept.filter(|(index, _)| taken(*index)).map(|(_, record)| record).collect();
+        let kept = kept
+            .filter(|(index, _)| taken(*index))
+            .map(|(_, record)| record)
+            .collect();
         self.acknowledged.take(output, kept);
     }
 }

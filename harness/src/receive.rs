@@ -118,7 +118,11 @@ impl State {
         let output = call.output;
         let number = self.requests[slot(output)].fetch_add(1, Ordering::Relaxed);
         let mut item_status = None;
-        for planned in self.plan.iter().filter(|planned| planned.hits(output, number)) {
+        for planned in self
+            .plan
+            .iter()
+            .filter(|planned| planned.hits(output, number))
+        {
             match planned.fault {
                 Fault::Status(status) => return answer(status, "{}"),
                 Fault::Hang => std::future::pending::<()>().await,
@@ -178,18 +182,36 @@ impl Call {
     /// Reads a push or bulk; `None` for any other request.
     async fn read(request: Request<Incoming>) -> Result<Option<Self>> {
         let path = request.uri().path().to_owned();
-        let Some(output) = output_of(&path) else { return Ok(None) };
+        let Some(output) = output_of(&path) else {
+            return Ok(None);
+        };
         let header = |name: &str| {
-            request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+            request
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
         };
         let content_type = header("content-type").unwrap_or_default();
         let encoding = header("content-encoding");
         let body = request.into_body().collect().await?.to_bytes();
-        Ok(Some(Self { output, path, content_type, encoding, body: Rc::from(body.as_ref()) }))
+        Ok(Some(Self {
+            output,
+            path,
+            content_type,
+            encoding,
+            body: Rc::from(body.as_ref()),
+        }))
     }
 
     fn decode(&self) -> Result<Vec<Arrived>> {
-        decode(self.output, &self.path, &self.content_type, self.encoding.as_deref(), &self.body)
+        decode(
+            self.output,
+            &self.path,
+            &self.content_type,
+            self.encoding.as_deref(),
+            &self.body,
+        )
     }
 }
 
@@ -233,13 +255,17 @@ fn spoil(fault: Fault, arrived: &mut Vec<Arrived>) -> bool {
     let numbered = |record: &Arrived| record.sequence.is_some();
     match fault {
         Fault::Drop => {
-            let Some(at) = arrived.iter().position(numbered) else { return false };
+            let Some(at) = arrived.iter().position(numbered) else {
+                return false;
+            };
             arrived.remove(at);
             true
         }
         Fault::Alter => {
             let fit = |record: &&mut Arrived| record.sequence.is_some();
-            let Some(record) = arrived.iter_mut().find(fit) else { return false };
+            let Some(record) = arrived.iter_mut().find(fit) else {
+                return false;
+            };
             record.text.push('!');
             true
         }
@@ -250,9 +276,13 @@ fn spoil(fault: Fault, arrived: &mut Vec<Arrived>) -> bool {
                     let both = numbered(a) && numbered(b);
                     both && a.container == b.container && a.stream == b.stream && a.lane == b.lane
                 };
-                (one + 1..arrived.len()).find(same).map(|other| (one, other))
+                (one + 1..arrived.len())
+                    .find(same)
+                    .map(|other| (one, other))
             });
-            let Some((one, other)) = pair else { return false };
+            let Some((one, other)) = pair else {
+                return false;
+            };
             arrived.swap(one, other);
             true
         }

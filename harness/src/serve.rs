@@ -40,17 +40,25 @@ impl Server {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("server".to_owned()).spawn(move || {
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, async move {
-                tokio::select! {
-                    () = accept(listener, service) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = std::thread::Builder::new()
+            .name("server".to_owned())
+            .spawn(move || {
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, async move {
+                    tokio::select! {
+                        () = accept(listener, service) => {}
+                        _ = stopped => {}
+                    }
+                });
+            })?;
+        Ok(Self {
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     /// Where it listens.
@@ -76,12 +84,14 @@ where
     S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + 'static,
 {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        return;
+    };
     while let Ok((socket, _)) = listener.accept().await {
         let _ = socket.set_nodelay(true);
         let service = service.clone();
         tokio::task::spawn_local(async move {
-            let served = service_fn(move |request| service(request));
+            let served = service_fn(service);
             let http = hyper::server::conn::http1::Builder::new();
             let _ = http.serve_connection(TokioIo::new(socket), served).await;
         });
@@ -125,7 +135,10 @@ pub fn post(address: SocketAddr, path: &str, content_type: &str, body: &[u8]) ->
     socket.write_all(body)?;
     let mut text = String::new();
     socket.read_to_string(&mut text)?;
-    text.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status line")
+    text.split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .context("no status line")
 }
 
 /// How long the small client waits.

@@ -54,12 +54,17 @@ pub fn start(port: u16) -> Result<Server> {
 
 /// Asks a sink for its counts.
 pub fn stats(address: SocketAddr) -> Result<Stats> {
-    Ok(serde_json::from_str(&crate::serve::get(address, "/stats")?)?)
+    Ok(serde_json::from_str(&crate::serve::get(
+        address, "/stats",
+    )?)?)
 }
 
 async fn serve(counts: &Mutex<Counts>, request: Request<Incoming>) -> Answer {
     let Some(output) = output_of(request.uri().path()) else {
-        let stats = counts.lock().unwrap_or_else(PoisonError::into_inner).stats();
+        let stats = counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stats();
         return match request.uri().path() {
             "/stats" => answer(200, serde_json::to_string(&stats)?),
             _ => answer(200, r#"{"version":{"number":"8.19.0"}}"#),
@@ -114,18 +119,28 @@ impl Counts {
         let now = now_ns();
         let mut found = 0;
         for at in memmem::find_iter(plain, b"\"tw-") {
-            let Some(mark) = plain.get(at + 4..at + 4 + MARK_BYTES) else { continue };
+            let Some(mark) = plain.get(at + 4..at + 4 + MARK_BYTES) else {
+                continue;
+            };
             let (file, sequence) = (number(&mark[..2]), number(&mark[3..13]));
             let time_ns = number(&mark[14..33]);
             found += 1;
-            self.count(u32::try_from(file).unwrap_or(u32::MAX), sequence, now, time_ns);
+            self.count(
+                u32::try_from(file).unwrap_or(u32::MAX),
+                sequence,
+                now,
+                time_ns,
+            );
         }
         found
     }
 
     fn count(&mut self, file: u32, sequence: u64, now: u64, time_ns: u64) {
         let bits = self.seen.entry(file).or_default();
-        let (word, bit) = (usize::try_from(sequence / 64).unwrap_or(0), 1u64 << (sequence % 64));
+        let (word, bit) = (
+            usize::try_from(sequence / 64).unwrap_or(0),
+            1u64 << (sequence % 64),
+        );
         if bits.len() <= word {
             bits.resize(word + 1024, 0);
         }
@@ -139,7 +154,10 @@ impl Counts {
         let highest = self.highest.entry((file, sequence % 4)).or_default();
         self.disordered += u64::from(*highest > sequence);
         *highest = (*highest).max(sequence);
-        *self.latencies.entry(bucket(now.saturating_sub(time_ns) / 1000)).or_default() += 1;
+        *self
+            .latencies
+            .entry(bucket(now.saturating_sub(time_ns) / 1000))
+            .or_default() += 1;
     }
 
     fn stats(&self) -> Stats {
@@ -179,7 +197,8 @@ impl Counts {
 
 fn number(digits: &[u8]) -> u64 {
     digits.iter().fold(0, |sum, digit| {
-        sum.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0')))
+        sum.wrapping_mul(10)
+            .wrapping_add(u64::from(digit.wrapping_sub(b'0')))
     })
 }
 
@@ -213,7 +232,10 @@ mod tests {
             counts.scan(mark(sequence).as_bytes());
         }
         let stats = counts.stats();
-        assert_eq!((stats.lines, stats.duplicates, stats.disordered, stats.gaps), (6, 1, 1, 3));
+        assert_eq!(
+            (stats.lines, stats.duplicates, stats.disordered, stats.gaps),
+            (6, 1, 1, 3)
+        );
     }
 
     #[test]

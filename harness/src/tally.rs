@@ -82,7 +82,11 @@ impl Tally {
 
     fn sum(&self, output: Output, of: impl Fn(&StreamTally) -> u64) -> u64 {
         let streams = self.lock();
-        streams.iter().filter(|(key, _)| key.0 == output).map(|(_, stream)| of(stream)).sum()
+        streams
+            .iter()
+            .filter(|(key, _)| key.0 == output)
+            .map(|(_, stream)| of(stream))
+            .sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, StreamTally>> {
@@ -113,7 +117,11 @@ impl StreamTally {
             self.duplicates += 1;
             return;
         }
-        let seen = Seen { hash: hash(record.text.as_bytes()), merged: record.merged, time_ns };
+        let seen = Seen {
+            hash: hash(record.text.as_bytes()),
+            merged: record.merged,
+            time_ns,
+        };
         self.records.insert(sequence, seen);
         let highest = self.highest.entry(record.lane).or_default();
         if *highest > sequence {

@@ -56,7 +56,10 @@ fn joined(directory: &Path) -> Vec<Joined> {
             files.rotate_left(1); // `0.log` sorts before `0.log.<stamp>` and is the newest.
             for file in files {
                 let bytes = std::fs::read(file).unwrap();
-                for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                for line in bytes
+                    .split(|byte| *byte == b'\n')
+                    .filter(|line| !line.is_empty())
+                {
                     let mut parts = line.splitn(4, |byte| *byte == b' ');
                     let mut word = || String::from_utf8(parts.next().unwrap().to_vec()).unwrap();
                     let (time, stream, tag) = (word(), word(), word());
@@ -81,15 +84,23 @@ fn joined(directory: &Path) -> Vec<Joined> {
 }
 
 fn sorted(directory: &Path) -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> =
-        std::fs::read_dir(directory).unwrap().map(|found| found.unwrap().path()).collect();
+    let mut all: Vec<PathBuf> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|found| found.unwrap().path())
+        .collect();
     all.sort();
     all
 }
 
 fn send_loki(address: SocketAddr, records: &[Joined]) -> u16 {
     let streams = records.iter().map(|record| {
-        let Joined { namespace, pod, container, stream, .. } = record;
+        let Joined {
+            namespace,
+            pod,
+            container,
+            stream,
+            ..
+        } = record;
         let time = parse_rfc3339(&record.time).unwrap();
         let labels = format!(
             "{{namespace=\"{namespace}\", pod=\"{pod}\", container=\"{container}\", \
@@ -99,12 +110,24 @@ fn send_loki(address: SocketAddr, records: &[Joined]) -> u16 {
             seconds: i64::try_from(time / 1_000_000_000).unwrap(),
             nanos: i32::try_from(time % 1_000_000_000).unwrap(),
         });
-        let entries = vec![Line { timestamp, line: record.text.clone() }];
+        let entries = vec![Line {
+            timestamp,
+            line: record.text.clone(),
+        }];
         LabelledEntries { labels, entries }
     });
-    let push = Push { streams: streams.collect() }.encode_to_vec();
+    let push = Push {
+        streams: streams.collect(),
+    }
+    .encode_to_vec();
     let body = snap::raw::Encoder::new().compress_vec(&push).unwrap();
-    post(address, "/loki/api/v1/push", "application/x-protobuf", &body).unwrap()
+    post(
+        address,
+        "/loki/api/v1/push",
+        "application/x-protobuf",
+        &body,
+    )
+    .unwrap()
 }
 
 fn send_bulk(address: SocketAddr, records: &[Joined]) -> u16 {
@@ -113,24 +136,44 @@ fn send_bulk(address: SocketAddr, records: &[Joined]) -> u16 {
         let fields: Option<Value> = serde_json::from_str(&record.text).ok();
         let mut document = match fields {
             Some(Value::Object(fields)) => fields,
-            _ => [("message".to_owned(), json!(record.text))].into_iter().collect(),
+            _ => [("message".to_owned(), json!(record.text))]
+                .into_iter()
+                .collect(),
         };
         document.insert("@timestamp".to_owned(), json!(record.time));
         document.insert("stream".to_owned(), json!(record.stream));
         document.insert("log".to_owned(), json!({"offset": 0}));
-        let Joined { namespace, pod, container, .. } = record;
+        let Joined {
+            namespace,
+            pod,
+            container,
+            ..
+        } = record;
         document.insert(
             "kubernetes".to_owned(),
             json!({"namespace": namespace, "pod": pod, "container": container}),
         );
-        body.push_str(&format!("{{\"index\":{{}}}}\n{}\n", Value::Object(document)));
+        body.push_str(&format!(
+            "{{\"index\":{{}}}}\n{}\n",
+            Value::Object(document)
+        ));
     }
-    post(address, "/demo/_bulk", "application/x-ndjson", body.as_bytes()).unwrap()
+    post(
+        address,
+        "/demo/_bulk",
+        "application/x-ndjson",
+        body.as_bytes(),
+    )
+    .unwrap()
 }
 
 fn account(directory: &Path, receiver: &Receiver) -> Account {
     let journals = read_all(&journal_directory(directory)).unwrap();
-    Account::draw(&journals, receiver.tally(), &[Output::Loki, Output::Elasticsearch])
+    Account::draw(
+        &journals,
+        receiver.tally(),
+        &[Output::Loki, Output::Elasticsearch],
+    )
 }
 
 fn forwarded(name: &str, plan: Vec<Planned>) -> Account {
@@ -148,20 +191,36 @@ fn a_clean_run_is_green_with_every_kind_of_record() {
     let account = forwarded("clean", Vec::new());
     assert!(account.is_clean(), "{account}");
     assert_eq!(account.rows.len(), 6);
-    assert!(account.rows.iter().all(|row| row.written >= 1500 && row.duplicates == 0), "{account}");
+    assert!(
+        account
+            .rows
+            .iter()
+            .all(|row| row.written >= 1500 && row.duplicates == 0),
+        "{account}"
+    );
 }
 
 #[test]
 fn a_dropped_swapped_or_altered_record_is_red_on_either_output() {
     for output in [Output::Loki, Output::Elasticsearch] {
-        for (fault, want) in
-            [(Fault::Drop, (1, 0, 0)), (Fault::Swap, (0, 0, 1)), (Fault::Alter, (0, 1, 0))]
-        {
-            let planned = Planned { output, first: 1, count: 1, fault };
+        for (fault, want) in [
+            (Fault::Drop, (1, 0, 0)),
+            (Fault::Swap, (0, 0, 1)),
+            (Fault::Alter, (0, 1, 0)),
+        ] {
+            let planned = Planned {
+                output,
+                first: 1,
+                count: 1,
+                fault,
+            };
             let account = forwarded(&format!("{fault:?}-{output}"), vec![planned]);
             let sum = |of: fn(&harness::account::Row) -> u64| account.rows.iter().map(of).sum();
-            let got: (u64, u64, u64) =
-                (sum(|row| row.missing), sum(|row| row.altered), sum(|row| row.disordered).min(1));
+            let got: (u64, u64, u64) = (
+                sum(|row| row.missing),
+                sum(|row| row.altered),
+                sum(|row| row.disordered).min(1),
+            );
             assert_eq!(got, want, "{fault:?} on {output}\n{account}");
             assert!(!account.is_clean());
         }
@@ -172,7 +231,12 @@ fn a_dropped_swapped_or_altered_record_is_red_on_either_output() {
 fn refused_requests_are_not_tallied_and_repeats_are_duplicates() {
     let directory = generated("refused", 9);
     let output = Output::Loki;
-    let plan = vec![Planned { output, first: 0, count: 1, fault: Fault::Status(429) }];
+    let plan = vec![Planned {
+        output,
+        first: 0,
+        count: 1,
+        fault: Fault::Status(429),
+    }];
     let receiver = Receiver::start(plan).unwrap();
     let records = joined(&directory);
     assert_eq!(send_loki(receiver.address(), &records), 429);
@@ -187,7 +251,12 @@ fn refused_requests_are_not_tallied_and_repeats_are_duplicates() {
 fn a_proxy_counts_what_passed_and_what_was_acknowledged() {
     let directory = generated("proxy", 11);
     let output = Output::Loki;
-    let plan = vec![Planned { output, first: 0, count: 1, fault: Fault::Status(500) }];
+    let plan = vec![Planned {
+        output,
+        first: 0,
+        count: 1,
+        fault: Fault::Status(500),
+    }];
     let receiver = Receiver::start(plan).unwrap();
     let proxy = Proxy::start(&format!("http://{}", receiver.address())).unwrap();
     let records = joined(&directory);

@@ -1,6 +1,11 @@
-//! What `cargo xtask` does, and what the end-to-end tests share with it: the real servers.
+//! What `cargo xtask` does, as a library, so that tests of any crate can use the testbed.
 
+pub mod bench;
 pub mod build;
+pub mod e2e;
 pub mod kernels;
-pub mod packages;
+mod packages;
+pub mod run;
 pub mod testbed;
+pub mod tests;
+pub mod tidy;

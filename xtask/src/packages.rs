@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 
 /// Whether `--yes` was given or this is CI.
 #[must_use]
-pub fn may_install(yes: bool) -> bool {
+pub(crate) fn may_install(yes: bool) -> bool {
     yes || std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
 /// Installs the packages, with leave or after a yes on the terminal; else says what is missing.
-pub fn install(packages: &[&str], what_for: &str, yes: bool) -> Result<()> {
+pub(crate) fn install(packages: &[&str], what_for: &str, yes: bool) -> Result<()> {
     let line = format!(
         "apt-get install --no-install-recommends {}",
         packages.join(" ")
@@ -41,7 +41,7 @@ fn asked(what_for: &str, line: &str) -> Result<bool> {
 }
 
 /// Runs a command to its end, its output on stderr; an error names it.
-pub fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let name = format!("{command:?}");
     let status = command
         .stdout(Stdio::from(std::io::stderr()))
@@ -54,7 +54,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Runs a command and returns what it printed.
-pub fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = format!("{command:?}");
     let output = command
         .stdin(Stdio::null())

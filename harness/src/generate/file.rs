@@ -39,7 +39,13 @@ impl LogFile {
         if std::fs::symlink_metadata(&link).is_err() {
             symlink(&path, &link).with_context(|| format!("link {}", link.display()))?;
         }
-        Ok(Self { path, file, size, rotate_bytes, late_lines: 0 })
+        Ok(Self {
+            path,
+            file,
+            size,
+            rotate_bytes,
+            late_lines: 0,
+        })
     }
 
     /// Writes one whole line by one `write`; says whether the file was renamed after it.
@@ -57,7 +63,9 @@ impl LogFile {
         if self.rotate_bytes == 0 || self.size < self.rotate_bytes {
             return Ok(false);
         }
-        let renamed = self.path.with_file_name(format!("0.log.{}", rotation_stamp(time_ns)));
+        let renamed = self
+            .path
+            .with_file_name(format!("0.log.{}", rotation_stamp(time_ns)));
         if renamed.exists() {
             return Ok(false);
         }
@@ -78,10 +86,16 @@ pub fn pod_directory(root: &Path, container: &Container, number: u32) -> PathBuf
 /// The symlink of a container: `containers/<pod>_<namespace>_<container>-<64 hex>.log`.
 #[must_use]
 pub fn containers_link(root: &Path, container: &Container, number: u32) -> PathBuf {
-    let Container { namespace, pod, name } = container;
-    let id: String =
-        (0..4u8).map(|part| format!("{:016x}", hash(format!("{number}{part}").as_bytes()))).collect();
-    root.join("containers").join(format!("{pod}_{namespace}_{name}-{id}.log"))
+    let Container {
+        namespace,
+        pod,
+        name,
+    } = container;
+    let id: String = (0..4u8)
+        .map(|part| format!("{:016x}", hash(format!("{number}{part}").as_bytes())))
+        .collect();
+    root.join("containers")
+        .join(format!("{pod}_{namespace}_{name}-{id}.log"))
 }
 
 /// Appends a CRI line.

@@ -79,10 +79,16 @@ impl Generator {
         for number in 0..options.pods {
             let writer = Writer::open(options, number, &stop, &written)?;
             let name = format!("writer-{number}");
-            let thread = std::thread::Builder::new().name(name).spawn(move || writer.run())?;
+            let thread = std::thread::Builder::new()
+                .name(name)
+                .spawn(move || writer.run())?;
             writers.push(thread);
         }
-        Ok(Self { stop, written, writers })
+        Ok(Self {
+            stop,
+            written,
+            writers,
+        })
     }
 
     /// What has been written so far.
@@ -151,7 +157,10 @@ impl Writer {
         let container = container(number);
         let log = LogFile::lay_out(&options.directory, &container, number, options.rotate_bytes)?;
         let journal = journal::Writer::create(&journal_directory(&options.directory), &container)?;
-        let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number));
+        let seed = options
+            .seed
+            .wrapping_mul(1_000_003)
+            .wrapping_add(u64::from(number));
         Ok(Self {
             options: options.clone(),
             recorder: Recorder::new(seed, options.invalid_utf8),
@@ -170,7 +179,10 @@ impl Writer {
         let mut done = 0u64;
         while self.options.records.is_none_or(|most| done < most) {
             let elapsed = begun.elapsed();
-            let over = self.options.duration.is_some_and(|duration| elapsed >= duration);
+            let over = self
+                .options
+                .duration
+                .is_some_and(|duration| elapsed >= duration);
             if over || self.stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -214,7 +226,9 @@ impl Writer {
         self.last_ns = time_ns;
         self.line.clear();
         file::push_cri(&mut self.line, time_ns, record.stream, full, part);
-        self.written.bytes.fetch_add(self.line.len() as u64, Ordering::Relaxed);
+        self.written
+            .bytes
+            .fetch_add(self.line.len() as u64, Ordering::Relaxed);
         if self.log.append(&self.line, time_ns)? {
             self.written.rotations.fetch_add(1, Ordering::Relaxed);
         }

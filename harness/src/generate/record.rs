@@ -40,13 +40,22 @@ impl Recorder {
     /// Starts a container's texts.
     #[must_use]
     pub const fn new(seed: u64, invalid_utf8: bool) -> Self {
-        Self { random: Random::new(seed), next: [0, 0], made: 0, invalid_utf8 }
+        Self {
+            random: Random::new(seed),
+            next: [0, 0],
+            made: 0,
+            invalid_utf8,
+        }
     }
 
     /// The next record; one in 997 is of 300 KiB, one in 199 of several parts.
     pub fn next_record(&mut self) -> Record {
         self.made += 1;
-        let stream = if self.random.below(5) == 0 { Stream::Stderr } else { Stream::Stdout };
+        let stream = if self.random.below(5) == 0 {
+            Stream::Stderr
+        } else {
+            Stream::Stdout
+        };
         let kind = self.random.below(100);
         if self.made.is_multiple_of(997) {
             return self.long(stream, 300 * 1024);
@@ -59,7 +68,12 @@ impl Recorder {
             return self.exact(stream);
         }
         match kind {
-            0 => Record { stream, sequence: None, text: Vec::new(), trailing_part: false },
+            0 => Record {
+                stream,
+                sequence: None,
+                text: Vec::new(),
+                trailing_part: false,
+            },
             1..=3 if self.invalid_utf8 => self.broken(stream),
             1..=8 => self.coloured(stream),
             9..=60 => self.json(stream),
@@ -69,7 +83,11 @@ impl Recorder {
 
     /// A plain record of the other stream, to stand between two parts.
     pub fn short_record(&mut self, beside: Stream) -> Record {
-        let other = if beside == Stream::Stdout { Stream::Stderr } else { Stream::Stdout };
+        let other = if beside == Stream::Stdout {
+            Stream::Stderr
+        } else {
+            Stream::Stdout
+        };
         self.short_record_on(other)
     }
 
@@ -81,7 +99,11 @@ impl Recorder {
     fn short_record_on(&mut self, stream: Stream) -> Record {
         let sequence = self.take(stream);
         let words = self.words(4 + self.made % 12);
-        plain(stream, sequence, format!("seq={sequence} level=info {words}").into_bytes())
+        plain(
+            stream,
+            sequence,
+            format!("seq={sequence} level=info {words}").into_bytes(),
+        )
     }
 
     fn json(&mut self, stream: Stream) -> Record {
@@ -127,7 +149,12 @@ impl Recorder {
         let mut text = format!("seq={sequence} ").into_bytes();
         text.resize(PART_BYTES, b'x');
         let trailing_part = self.random.below(2) == 0;
-        Record { stream, sequence: Some(sequence), text, trailing_part }
+        Record {
+            stream,
+            sequence: Some(sequence),
+            text,
+            trailing_part,
+        }
     }
 
     fn words(&mut self, count: u64) -> String {
@@ -157,11 +184,17 @@ impl Recorder {
 #[must_use]
 pub fn sequence_of(text: &[u8]) -> Option<u64> {
     let head = &text[..text.len().min(64)];
-    let at = [&b"seq="[..], b"\"seq\":"].iter().find_map(|mark| {
-        memchr::memmem::find(head, mark).map(|at| at + mark.len())
-    })?;
-    let digits = head[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&head[at..at + digits]).ok()?.parse().ok()
+    let at = [&b"seq="[..], b"\"seq\":"]
+        .iter()
+        .find_map(|mark| memchr::memmem::find(head, mark).map(|at| at + mark.len()))?;
+    let digits = head[at..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    std::str::from_utf8(&head[at..at + digits])
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// A JSON object's text with sorted keys and no blanks; `None` for what is no object.
@@ -175,13 +208,28 @@ pub fn canonical(text: &str) -> Option<String> {
 }
 
 const fn plain(stream: Stream, sequence: u64, text: Vec<u8>) -> Record {
-    Record { stream, sequence: Some(sequence), text, trailing_part: false }
+    Record {
+        stream,
+        sequence: Some(sequence),
+        text,
+        trailing_part: false,
+    }
 }
 
 /// Where container runtimes cut.
 const PART_BYTES: usize = 16_384;
 const LONG_WORDS: [&str; 2] = ["naïve 株式会社 🦀 ", "plain words here "];
 const WORDS: [&str; 12] = [
-    "GET", "/api/v1/items", "cache", "miss", "retry", "日本語", "naïve", "checkout", "done",
-    "timeout", "a=1", "🦀",
+    "GET",
+    "/api/v1/items",
+    "cache",
+    "miss",
+    "retry",
+    "日本語",
+    "naïve",
+    "checkout",
+    "done",
+    "timeout",
+    "a=1",
+    "🦀",
 ];

@@ -54,7 +54,9 @@ pub fn decode(content_type: &str, body: &[u8]) -> Result<Vec<Arrived>> {
     if content_type.starts_with("application/json") {
         return decode_json(body);
     }
-    let plain = snap::raw::Decoder::new().decompress_vec(body).context("snappy block")?;
+    let plain = snap::raw::Decoder::new()
+        .decompress_vec(body)
+        .context("snappy block")?;
     let push = Push::decode(plain.as_slice()).context("logproto.PushRequest")?;
     let mut out = Vec::new();
     for stream in push.streams {
@@ -64,8 +66,8 @@ pub fn decode(content_type: &str, body: &[u8]) -> Result<Vec<Arrived>> {
             if !(0..1_000_000_000).contains(&time.nanos) || time.seconds <= 0 {
                 bail!("impossible time {}s {}ns", time.seconds, time.nanos);
             }
-            let time_ns = time.seconds.unsigned_abs() * 1_000_000_000
-                + u64::from(time.nanos.unsigned_abs());
+            let time_ns =
+                time.seconds.unsigned_abs() * 1_000_000_000 + u64::from(time.nanos.unsigned_abs());
             out.push(arrived(&labels, &stream.labels, time_ns, entry.line)?);
         }
     }
@@ -83,7 +85,10 @@ fn decode_json(body: &[u8]) -> Result<Vec<Arrived>> {
             .collect();
         let lane = stream["stream"].to_string();
         for value in stream["values"].as_array().context("no `values`")? {
-            let time = value[0].as_str().and_then(|time| time.parse().ok()).context("no time")?;
+            let time = value[0]
+                .as_str()
+                .and_then(|time| time.parse().ok())
+                .context("no time")?;
             let line = value[1].as_str().context("no line")?.to_owned();
             out.push(arrived(&labels, &lane, time, line)?);
         }
@@ -91,35 +96,54 @@ fn decode_json(body: &[u8]) -> Result<Vec<Arrived>> {
     Ok(out)
 }
 
-fn arrived(
-    labels: &[(String, String)],
-    lane: &str,
-    time_ns: u64,
-    text: String,
-) -> Result<Arrived> {
+fn arrived(labels: &[(String, String)], lane: &str, time_ns: u64, text: String) -> Result<Arrived> {
     let of = |name: &str| {
         let found = labels.iter().find(|(label, _)| label == name);
-        found.map(|(_, value)| value.clone()).with_context(|| format!("no label {name} in {lane}"))
+        found
+            .map(|(_, value)| value.clone())
+            .with_context(|| format!("no label {name} in {lane}"))
     };
-    let container = Container { namespace: of("namespace")?, pod: of("pod")?, name: of("container")? };
+    let container = Container {
+        namespace: of("namespace")?,
+        pod: of("pod")?,
+        name: of("container")?,
+    };
     let stream = Stream::from_word(&of("stream")?).context("label stream")?;
     let lane = hash(lane.as_bytes());
     let time_ns = Some(time_ns);
     let sequence = None;
-    Ok(Arrived { container, stream, lane, time_ns, text, merged: false, sequence }.numbered())
+    Ok(Arrived {
+        container,
+        stream,
+        lane,
+        time_ns,
+        text,
+        merged: false,
+        sequence,
+    }
+    .numbered())
 }
 
 /// Reads `{name="value", name2="value2"}`.
 pub fn parse_labels(text: &str) -> Result<Vec<(String, String)>> {
-    let inner = text.trim().strip_prefix('{').and_then(|text| text.strip_suffix('}'));
-    let mut rest = inner.with_context(|| format!("labels without braces: {text}"))?.trim();
+    let inner = text
+        .trim()
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'));
+    let mut rest = inner
+        .with_context(|| format!("labels without braces: {text}"))?
+        .trim();
     let mut labels = Vec::new();
     while !rest.is_empty() {
-        let (name, after) = rest.split_once("=\"").with_context(|| format!("labels: {text}"))?;
+        let (name, after) = rest
+            .split_once("=\"")
+            .with_context(|| format!("labels: {text}"))?;
         let name = name.trim();
         let valid = !name.is_empty()
             && !name.starts_with(|first: char| first.is_ascii_digit())
-            && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_');
+            && name
+                .chars()
+                .all(|char| char.is_ascii_alphanumeric() || char == '_');
         if !valid {
             bail!("label name {name:?} in {text}");
         }
@@ -163,8 +187,20 @@ mod tests {
     fn labels_are_read_as_loki_reads_them() {
         let labels = parse_labels(r#"{a="1", b_c="x\"y\\z, \n"}"#).unwrap();
         let want = [("a", "1"), ("b_c", "x\"y\\z, \n")];
-        assert_eq!(labels.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect::<Vec<_>>(), want);
-        for bad in ["a=\"1\"", "{1a=\"1\"}", "{a.b=\"1\"}", "{a=\"1}", "{a=\"1\" b=\"2\"}"] {
+        assert_eq!(
+            labels
+                .iter()
+                .map(|(a, b)| (a.as_str(), b.as_str()))
+                .collect::<Vec<_>>(),
+            want
+        );
+        for bad in [
+            "a=\"1\"",
+            "{1a=\"1\"}",
+            "{a.b=\"1\"}",
+            "{a=\"1}",
+            "{a=\"1\" b=\"2\"}",
+        ] {
             assert!(parse_labels(bad).is_err(), "{bad}");
         }
     }

@@ -71,6 +71,8 @@ pub fn inflate(encoding: Option<&str>, body: &[u8]) -> Result<Vec<u8>> {
         return Ok(body.to_vec());
     }
     let mut out = Vec::with_capacity(body.len() * 6);
-    flate2::read::GzDecoder::new(body).read_to_end(&mut out).context("inflate a gzip body")?;
+    flate2::read::GzDecoder::new(body)
+        .read_to_end(&mut out)
+        .context("inflate a gzip body")?;
     Ok(out)
 }

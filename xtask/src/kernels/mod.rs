@@ -70,6 +70,19 @@ const TOOLS: [(&str, &str); 5] = [
     ("strip", "binutils"),
 ];
 
+/// The default kernel, as the suite runs it.
+///
+/// # Errors
+/// A rung does not load there, or left a burst unread.
+pub fn run_default() -> Result<()> {
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        kernels: Kernels,
+    }
+    run(&<Line as clap::Parser>::try_parse_from(["kernels", "--yes"])?.kernels)
+}
+
 /// Boots the kernel and judges what it says.
 pub fn run(kernels: &Kernels) -> Result<()> {
     tools(kernels.yes)?;
