@@ -18,7 +18,7 @@ pub struct Row {
     pub output: Output,
     /// Records in the journal.
     pub written: u64,
-    /// Records that the agent says it read, where it says so.
+    /// CRI lines that the agent says it read, parts counted singly, where it says so.
     pub read: Option<u64>,
     /// Written records that arrived.
     pub acknowledged: u64,
@@ -164,7 +164,7 @@ impl fmt::Display for Account {
             "container",
             "output",
             "written",
-            "read",
+            "CRI read",
             "acknowledged",
             "missing",
             "altered",

@@ -89,9 +89,11 @@ fn push_line(out: &mut Vec<u8>, file: u32, sequence: u64) {
     // Writing to a vector cannot fail.
     let _ = writeln!(
         out,
-        "{} stdout F {{\"level\":\"{level}\",\"trace\":\"tw-{file:02}-{sequence:010}-{time_ns:019}\",\
+        "{} stdout F {{\"level\":\"{level}\",\
+         \"trace\":\"tw-{file:02}-{sequence:010}-{time_ns:019}\",\
          \"msg\":\"request served\",\"method\":\"GET\",\"path\":\"/api/v1/items/{:06}\",\
-         \"status\":200,\"took_ms\":{},\"user\":\"u{:010x}\",\"agent\":\"Mozilla/5.0 (X11; Linux)\"}}",
+         \"status\":200,\"took_ms\":{},\"user\":\"u{:010x}\",\
+         \"agent\":\"Mozilla/5.0 (X11; Linux)\"}}",
         rfc3339_nano(time_ns),
         random >> 44,
         random % 977,

@@ -85,6 +85,6 @@ fn is_ours(key: &str) -> bool {
     let first = key.split('.').next().unwrap_or(key);
     matches!(
         first,
-        "@timestamp" | "stream" | "kubernetes" | "log" | "tailwake"
+        "@timestamp" | "stream" | "kubernetes" | "log" | "labels" | "tailwake"
     )
 }

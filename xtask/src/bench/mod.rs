@@ -265,6 +265,10 @@ fn one(
 ) -> Result<Figures> {
     let mut sink = Sink::start(harness)?;
     std::fs::create_dir_all(directory.join("node/pods"))?;
+    if matches!(load, Load::Steady { .. }) {
+        // Empty files first, or the latency would be that of finding new files.
+        write(harness, &["steady", &root(directory), "0", "0"])?;
+    }
     let (begun, begun_ns) = (Instant::now(), now_ns());
     let mut collector = start(sink.address)?;
     let (lines, bytes) = match (load, backlog) {
