@@ -9,15 +9,17 @@ use super::world::{SimRing, World};
 use super::writer::{Generation, Writer};
 use crate::base::bell::Bell;
 use crate::base::count::Registry;
+use crate::base::files::Files;
 use crate::base::outputs::{OutputId, OutputSet};
 use crate::base::pool::Pool;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::Event;
 use crate::encode::Outlet;
 use crate::encode::request::{Encoding, Request};
-use crate::ledger::Ledger;
 use crate::ledger::positions::Positions;
+use crate::ledger::{Identity, Ledger};
 use crate::plan::StartAt;
+use crate::tail::file::is_same;
 use crate::tail::{Reader, Settings};
 use crate::ticket::{Feeds, Ticket};
 
@@ -418,8 +420,9 @@ impl Sim {
                     .iter()
                     .filter(|entry| *entry.log == *writer.source.key)
                     .filter(|entry| entry.identity.inode == inode)
+                    // Without birth times only the first bytes tell who had the number before.
+                    .filter(|entry| self.is_file(file, &entry.identity))
                     .collect();
-                // More than one: deleted files had the number before, without birth times.
                 let [entry] = entries[..] else { continue };
                 for output in 0..OUTPUTS {
                     let missing = self.first_missing(at, output, file);
@@ -435,6 +438,12 @@ impl Sim {
         self.positions = Some(positions.write().map_err(|error| error.to_string())?);
         self.say(|| format!("snapshot {positions:?}"));
         Ok(())
+    }
+
+    fn is_file(&self, file: &Generation, identity: &Identity) -> bool {
+        let handle = self.world.open_log(&file.path);
+        let facts = handle.and_then(|handle| Ok((self.world.stat(&handle)?, handle)));
+        facts.is_ok_and(|(stat, handle)| is_same(&self.world, &handle, &stat, identity))
     }
 
     fn detach(&mut self) {

@@ -275,10 +275,15 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             .entry(source.log)
             .or_insert_with(|| Log::new(Arc::clone(source), outputs, pace_ms));
         log.ended = false;
-        // While we hold a descriptor no other file can have its number.
+        // While we hold a descriptor no other file can have its number. A closed file is told by its
+        // birth or its first bytes: its number may be another's by now.
+        let files = &self.files;
         let same = |tail: &&mut Tail<R::File>| {
-            (tail.identity.device, tail.identity.inode) == (stat.device, stat.inode)
-                && (tail.handle.is_some() || tail.identity.born_ns == stat.born_ns)
+            let was = &tail.identity;
+            (was.device, was.inode) == (stat.device, stat.inode)
+                && (tail.handle.is_some()
+                    || ((stat.born_ns.is_some() || was.head_len > 0)
+                        && file::is_same(files, &handle, &stat, was)))
         };
         if let Some(tail) = log.files.iter_mut().find(same) {
             (tail.path, tail.place, tail.gone, tail.stirred) = (path, place, false, now);
