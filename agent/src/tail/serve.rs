@@ -165,7 +165,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let mut last = false;
         let taken = pass.offset.max(pass.dry);
         if tail.watch == Watch::Asleep && tail.seen_end <= taken {
-            if newest && !tail.is_past() {
+            // Between the rename and the new file, which may take long, the old one is written to.
+            if newest && !tail.gone && !log.ended {
                 return Step::Idle(None);
             }
             let quiet = tail.stirred.plus_ms(QUIET_MS);
