@@ -131,11 +131,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 return Step::Idle(None);
             };
             let pass = &mut log.passes[at];
-            (pass.file, pass.offset, pass.skips) = (oldest, 0, true);
+            (pass.file, pass.offset, pass.dry) = (oldest, 0, 0);
+            pass.skips = true;
             return Step::Again;
         };
         let newest = place + 1 == log.files.len();
-        let mut asked = usize::try_from(log.limit(pass)).unwrap_or(usize::MAX);
+        let mut asked = usize::MAX;
         if pass.skips && pass.is_clean() {
             let output = pass.outputs.iter().next();
             let Some(output) = output else {
@@ -153,6 +154,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         let (pass, tail) = (&log.passes[at], &log.files[place]);
+        asked = asked.min(usize::try_from(log.limit(pass)).unwrap_or(usize::MAX));
         if tail.end == Some(pass.offset) || tail.handle.is_none() {
             if newest {
                 return Step::Idle(None);
@@ -256,7 +258,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return self.make_ready(id);
         };
         let pass = &mut log.passes[at];
-        let cut = cut(&buf[..read], (pass.open, pass.in_line), full, reading.last);
+        let cut = cut(
+            &buf[..read],
+            (pass.open, pass.in_line),
+            full,
+            reading.last && !full,
+        );
         if cut.take == 0 {
             pass.dry = end;
             return self.found_nothing(id, reading, read, now);
