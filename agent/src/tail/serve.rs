@@ -254,16 +254,14 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let end = reading.offset + read as u64;
         tail.seen_end = tail.seen_end.max(end);
         let full = read == reading.asked;
+        let ended = tail.end == Some(end) || (reading.last && !full);
         let Some(at) = log.pass_at(reading.pass) else {
             return self.make_ready(id);
         };
+        // Where a pass stands between two records, a last line without a newline has ended too.
+        let last = ended || log.is_between(reading.file, end, reading.pass);
         let pass = &mut log.passes[at];
-        let cut = cut(
-            &buf[..read],
-            (pass.open, pass.in_line),
-            full,
-            reading.last && !full,
-        );
+        let cut = cut(&buf[..read], (pass.open, pass.in_line), full, last);
         if cut.take == 0 {
             pass.dry = end;
             return self.found_nothing(id, reading, read, now);
