@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::writer::STREAMS;
+use super::writer::{LAST, STREAMS};
 use crate::base::outputs::{OutputId, OutputSet};
 use crate::ticket::{Chunk, Feed, LogId, PassId, Ticket};
 
@@ -61,7 +61,13 @@ impl Encoder {
                     .retain(|have, _| (have.0, have.1) != (log, pass));
                 Ok(())
             }
-            Feed::Ended { log } => Err(format!("{log:?} was never told to end")),
+            Feed::Ended { log } => {
+                let held = self.records.keys().any(|have| have.0 == log);
+                if held || self.lines.keys().any(|have| have.0 == log) {
+                    return Err(format!("{log:?} ended while it held a record"));
+                }
+                Ok(())
+            }
         }
     }
 
@@ -102,7 +108,7 @@ impl Encoder {
         let torn = || format!("a torn line of {key:?}: {text:?}");
         let rest = text.strip_prefix("2026-11-24T05:00:00.123456789Z ");
         let rest = rest
-            .and_then(|rest| rest.strip_suffix('\n'))
+            .and_then(|rest| rest.strip_suffix('\n').or(rest.strip_suffix(LAST)))
             .ok_or_else(torn)?;
         let stream = STREAMS
             .iter()

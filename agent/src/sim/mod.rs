@@ -9,6 +9,7 @@
 //! 1. A seed decides everything: time, order, delays and faults. No clock, no thread, no sleep.
 //! 2. Every record written arrives whole at both servers, or the run fails with a reason.
 
+mod agent;
 mod encoder;
 mod rng;
 mod run;

@@ -1,27 +1,22 @@
 //! One run: random writes, rotations, faults and crashes, then quiet, then the account.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 
-use super::encoder::{Delivery, Encoder};
+use super::agent::{Agent, OUTPUTS};
+use super::encoder::Delivery;
 use super::rng::Rng;
-use super::world::{SimRing, World};
+use super::world::World;
 use super::writer::{Generation, Writer};
-use crate::base::bell::Bell;
-use crate::base::count::Registry;
+use crate::base::files::Files;
 use crate::base::outputs::{OutputId, OutputSet};
-use crate::base::pool::Pool;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::Event;
-use crate::encode::Outlet;
 use crate::encode::request::{Encoding, Request};
-use crate::ledger::Ledger;
+use crate::ledger::Identity;
 use crate::ledger::positions::Positions;
-use crate::plan::StartAt;
-use crate::tail::{Reader, Settings};
-use crate::ticket::{Feeds, Ticket};
+use crate::tail::file::is_same;
+use crate::ticket::Ticket;
 
-const OUTPUTS: usize = 2;
 const LOGS: u32 = 2;
 const STEPS: u64 = 400;
 /// Turns in which everything must have arrived once the writers are silent.
@@ -48,19 +43,6 @@ pub struct Summary {
     pub deletions: usize,
     /// What happened, line by line, when a trace was asked for.
     pub trace: Vec<String>,
-}
-
-struct Agent {
-    reader: Reader<SimRing, World>,
-    ledger: Arc<Ledger>,
-    feeds: Arc<Feeds>,
-    outlets: Vec<Arc<Outlet>>,
-    encoder: Encoder,
-    pool: Pool,
-    registry: Registry,
-    news: VecDeque<(u64, Event)>,
-    sending: VecDeque<Delivery>,
-    acks: Vec<(u64, Vec<Ticket>)>,
 }
 
 /// What one output's server has of one log: by stream the numbers seen, and the highest.
@@ -113,7 +95,7 @@ impl Sim {
             seen: vec![vec![Seen::default(); LOGS as usize]; OUTPUTS],
             faulty: OutputSet::NONE,
             positions: None,
-            calm: seed % 4 == 0,
+            calm: seed.is_multiple_of(4),
             summary: Summary::default(),
             traced,
         }
@@ -137,14 +119,26 @@ impl Sim {
             self.start()?;
         }
         self.say(|| "silence".to_owned());
+        self.settle(LOGS as usize)?;
+        self.snapshot()?;
+        self.account()?;
+        // The first container goes, its last line unfinished; the reader reads it to its end.
+        self.say(|| "the end of log 0".to_owned());
+        let mut news = Vec::new();
+        self.writers[0].end(&self.world, &mut news);
+        self.tell(news);
+        self.settle(LOGS as usize - 1)
+    }
+
+    /// Turns until everything has arrived and so many logs are known.
+    fn settle(&mut self, logs: usize) -> Result<(), String> {
         for turn in 0..SETTLE_TURNS {
             for writer in &mut self.writers {
                 writer.write(&self.world, &mut self.rng);
             }
             self.step()?;
-            if turn % 64 == 63 && self.is_settled() {
-                self.snapshot()?;
-                return self.account();
+            if turn % 64 == 63 && self.is_settled(logs) {
+                return Ok(());
             }
         }
         Err(format!("stuck: {}", self.missing()))
@@ -418,8 +412,9 @@ impl Sim {
                     .iter()
                     .filter(|entry| *entry.log == *writer.source.key)
                     .filter(|entry| entry.identity.inode == inode)
+                    // Without birth times only the first bytes tell who had the number before.
+                    .filter(|entry| self.is_file(file, &entry.identity))
                     .collect();
-                // More than one: deleted files had the number before, without birth times.
                 let [entry] = entries[..] else { continue };
                 for output in 0..OUTPUTS {
                     let missing = self.first_missing(at, output, file);
@@ -435,6 +430,12 @@ impl Sim {
         self.positions = Some(positions.write().map_err(|error| error.to_string())?);
         self.say(|| format!("snapshot {positions:?}"));
         Ok(())
+    }
+
+    fn is_file(&self, file: &Generation, identity: &Identity) -> bool {
+        let handle = self.world.open_log(&file.path);
+        let facts = handle.and_then(|handle| Ok((self.world.stat(&handle)?, handle)));
+        facts.is_ok_and(|(stat, handle)| is_same(&self.world, &handle, &stat, identity))
     }
 
     fn detach(&mut self) {
@@ -460,53 +461,11 @@ impl Sim {
             Some(bytes) => Positions::read(bytes).map_err(|error| error.to_string())?,
             None => Positions::default(),
         };
-        let registry = Registry::default();
-        let names = (0..OUTPUTS).map(|output| format!("out{output}")).collect();
-        let ledger = Ledger::new(names, vec![Bell::silent()], positions);
-        let pool = Pool::new(1 + self.rng.below(4) as usize, 300, Bell::silent());
-        let room = 1 + self.rng.below(6) as usize;
-        let feeds = Arc::new(Feeds::new(room, Bell::silent()));
-        let outlets: Vec<_> = (0..OUTPUTS as u8)
-            .map(|output| {
-                let (id, name) = (OutputId(output), format!("out{output}"));
-                let silent = Bell::silent();
-                Arc::new(Outlet::new(id, &name, 1_000, silent, Vec::new(), &registry))
-            })
-            .collect();
-        let settings = Settings {
-            number: 0,
-            pace_ms: self.rng.below(20),
-            sweep_ms: 0,
-            start_at: vec![StartAt::Beginning],
-        };
-        let ring = SimRing::new(self.world.clone(), Rng::new(self.rng.next()));
-        let reader = Reader::new(
-            settings,
-            ring,
-            self.world.clone(),
-            Arc::clone(&ledger),
-            pool.clone(),
-            vec![Arc::clone(&feeds)],
-            outlets.clone(),
-            &registry,
-        );
         let listing = self.writers.iter().flat_map(Writer::listing);
-        let now = self.now;
-        let mut agent = Agent {
-            reader,
-            ledger,
-            feeds,
-            outlets,
-            encoder: Encoder::default(),
-            pool,
-            registry,
-            news: listing.map(|event| (now, event)).collect(),
-            sending: VecDeque::new(),
-            acks: Vec::new(),
-        };
-        let news = &mut agent.news;
-        let mut next = || news.pop_front().map(|(_, event)| event);
-        let mono = Mono(now * 1_000_000);
+        let mut agent = Agent::new(&mut self.rng, &self.world, positions);
+        let mut listing = listing.collect::<VecDeque<_>>();
+        let mono = Mono(self.now * 1_000_000);
+        let mut next = || listing.pop_front();
         let turn = agent.reader.turn(mono, Timestamp::default(), &mut next);
         let _ = turn.map_err(|error| error.to_string())?;
         let _ = agent.ledger.forget_unfound();
@@ -514,11 +473,12 @@ impl Sim {
         Ok(())
     }
 
-    fn is_settled(&self) -> bool {
+    fn is_settled(&self, logs: usize) -> bool {
         let idle = self.agent.as_ref().is_some_and(|agent| {
             let buffers = agent.pool.free() == agent.pool.count();
             let ways = agent.feeds.is_empty() && agent.sending.is_empty() && agent.acks.is_empty();
-            buffers && ways && agent.news.is_empty() && agent.encoder.is_empty()
+            let known = agent.ledger.accounts().len() == logs;
+            known && buffers && ways && agent.news.is_empty() && agent.encoder.is_empty()
         });
         idle && self.writers.iter().all(Writer::is_done) && self.missing().is_empty()
     }

@@ -14,6 +14,9 @@ use crate::ticket::{LogId, Meta, Source};
 /// Names of the streams in CRI lines.
 pub(super) const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
+/// Ends a container's last line in place of a newline.
+pub(super) const LAST: &str = "<last>";
+
 /// Which piece of which record a line is.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
@@ -245,6 +248,32 @@ impl Writer {
         news.push(Event::Gone {
             source: Arc::clone(&self.source),
             path: file.path.clone(),
+        });
+    }
+
+    /// The container ends in the middle of a line and all its files go.
+    pub(super) fn end(&mut self, world: &World, news: &mut Vec<Event>) {
+        let seq = self.records[0].len();
+        let text = format!("seq={seq} the end");
+        let bytes = line(0, 'F', &text).replace('\n', LAST);
+        self.records[0].push(text);
+        let last = self.files.len() - 1;
+        let file = &mut self.files[last];
+        file.lines.push(Line {
+            start: file.size,
+            stream: 0,
+            seq,
+        });
+        file.size += bytes.len() as u64;
+        world.append(file.key, bytes.as_bytes());
+        world.announce(file.key, 0);
+        for at in 0..self.files.len() {
+            if !self.files[at].deleted {
+                self.delete(at, world, news);
+            }
+        }
+        news.push(Event::Ended {
+            source: Arc::clone(&self.source),
         });
     }
 

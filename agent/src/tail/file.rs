@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::ring::Token;
 use crate::base::files::{Files, Stat};
 use crate::base::time::Mono;
-use crate::discover::{Place, Rotated};
+use crate::discover::Place;
 use crate::ledger::Identity;
 use crate::ticket::{FileId, Source};
 
@@ -61,12 +61,6 @@ pub struct Tail<H> {
 }
 
 impl<H> Tail<H> {
-    /// Whether its runtime no longer appends: it was renamed away or deleted.
-    #[must_use]
-    pub fn is_past(&self) -> bool {
-        self.gone || self.place.rotated != Rotated::Current
-    }
-
     /// Its place among its log's files: a deleted `0.log` is older than the new one.
     #[must_use]
     pub fn order(&self) -> (Place, FileId) {

@@ -142,6 +142,13 @@ impl<H> Log<H> {
         None
     }
 
+    /// Whether a pass other than `but` stands between two records there.
+    #[must_use]
+    pub fn is_between(&self, file: FileId, offset: u64, but: PassId) -> bool {
+        let mut others = self.passes.iter().filter(|pass| pass.id != but);
+        others.any(|pass| pass.is_clean() && (pass.file, pass.offset) == (file, offset))
+    }
+
     /// How far `pass` may read in its file before it reaches a pass that stands between two records.
     #[must_use]
     pub fn limit(&self, pass: &Pass) -> u64 {

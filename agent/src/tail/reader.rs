@@ -275,10 +275,15 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             .entry(source.log)
             .or_insert_with(|| Log::new(Arc::clone(source), outputs, pace_ms));
         log.ended = false;
-        // While we hold a descriptor no other file can have its number.
+        // While we hold a descriptor no other file can have its number. A closed file is told by its
+        // birth or its first bytes: its number may be another's by now.
+        let files = &self.files;
         let same = |tail: &&mut Tail<R::File>| {
-            (tail.identity.device, tail.identity.inode) == (stat.device, stat.inode)
-                && (tail.handle.is_some() || tail.identity.born_ns == stat.born_ns)
+            let was = &tail.identity;
+            (was.device, was.inode) == (stat.device, stat.inode)
+                && (tail.handle.is_some()
+                    || ((stat.born_ns.is_some() || was.head_len > 0)
+                        && file::is_same(files, &handle, &stat, was)))
         };
         if let Some(tail) = log.files.iter_mut().find(same) {
             (tail.path, tail.place, tail.gone, tail.stirred) = (path, place, false, now);
@@ -399,11 +404,30 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return;
         };
         self.count.wakes.add(1);
-        if let Some(tail) = log.files.iter_mut().find(|tail| tail.token == token) {
+        // A closed file's token may be another's by now.
+        let open = |tail: &&mut Tail<R::File>| tail.token == token && tail.handle.is_some();
+        let mut reopened = None;
+        if let Some(tail) = log.files.iter_mut().find(open) {
             tail.watch = Watch::Awake;
             tail.short_reads = 0;
+            reopened = tail.end.take().map(|_| tail.id);
+        }
+        if let Some(file) = reopened {
+            self.reopen(id, file);
         }
         self.make_ready(id);
+    }
+
+    /// A file that had ended was written to after all: passes that went on come back for it.
+    fn reopen(&mut self, id: LogId, file: FileId) {
+        self.ledger.set_end(id, file, None);
+        let Some(log) = self.logs.get(&id) else {
+            return;
+        };
+        let on = log.passes.iter().filter(|pass| pass.file != file);
+        let on = on.fold(OutputSet::NONE, |on, pass| on.or(pass.outputs));
+        on.iter().for_each(|output| self.part(id, output));
+        self.join(id);
     }
 
     /// The log of a token.

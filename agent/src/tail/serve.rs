@@ -131,11 +131,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 return Step::Idle(None);
             };
             let pass = &mut log.passes[at];
-            (pass.file, pass.offset, pass.skips) = (oldest, 0, true);
+            (pass.file, pass.offset, pass.dry) = (oldest, 0, 0);
+            pass.skips = true;
             return Step::Again;
         };
         let newest = place + 1 == log.files.len();
-        let mut asked = usize::try_from(log.limit(pass)).unwrap_or(usize::MAX);
+        let mut asked = usize::MAX;
         if pass.skips && pass.is_clean() {
             let output = pass.outputs.iter().next();
             let Some(output) = output else {
@@ -153,6 +154,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         let (pass, tail) = (&log.passes[at], &log.files[place]);
+        asked = asked.min(usize::try_from(log.limit(pass)).unwrap_or(usize::MAX));
         if tail.end == Some(pass.offset) || tail.handle.is_none() {
             if newest {
                 return Step::Idle(None);
@@ -165,7 +167,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let mut last = false;
         let taken = pass.offset.max(pass.dry);
         if tail.watch == Watch::Asleep && tail.seen_end <= taken {
-            if newest && !tail.is_past() {
+            // Between the rename and the new file, which may take long, the old one is written to.
+            if newest && !tail.gone && !log.ended {
                 return Step::Idle(None);
             }
             let quiet = tail.stirred.plus_ms(QUIET_MS);
@@ -251,11 +254,14 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let end = reading.offset + read as u64;
         tail.seen_end = tail.seen_end.max(end);
         let full = read == reading.asked;
+        let ended = tail.end == Some(end) || (reading.last && !full);
         let Some(at) = log.pass_at(reading.pass) else {
             return self.make_ready(id);
         };
+        // Where a pass stands between two records, a last line without a newline has ended too.
+        let last = ended || log.is_between(reading.file, end, reading.pass);
         let pass = &mut log.passes[at];
-        let cut = cut(&buf[..read], (pass.open, pass.in_line), full, reading.last);
+        let cut = cut(&buf[..read], (pass.open, pass.in_line), full, last);
         if cut.take == 0 {
             pass.dry = end;
             return self.found_nothing(id, reading, read, now);
