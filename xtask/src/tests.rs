@@ -12,11 +12,14 @@ use crate::build::{self, root};
 use crate::{e2e, kernels, run, tidy};
 
 /// The arguments of `cargo xtask test`.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Test {
     /// Everything, as before an issue is closed: also the stock kernels in QEMU.
     #[arg(long)]
     pub all: bool,
+    /// Only the suites whose name holds this word.
+    #[arg(long, value_name = "WORD")]
+    pub only: Option<String>,
 }
 
 /// The arguments of `cargo xtask sim`.
@@ -57,6 +60,9 @@ pub fn run(test: &Test) -> Result<()> {
     ];
     if test.all {
         suites.push(("stock kernels", 120, Box::new(kernels::run_default)));
+    }
+    if let Some(word) = &test.only {
+        suites.retain(|(name, ..)| name.contains(word.as_str()));
     }
     let mut table = String::new();
     for (name, budget, suite) in suites {
