@@ -7,6 +7,8 @@
 //!
 //! 1. No sweep and no timer reads: a burst that is not announced stays unread, and is counted.
 //! 2. Every byte is checked against its position.
+//! 3. The two threads have a CPU each and the reader looks without sleeping at first, or their
+//!    steps would never overlap; [`Fault`] shows that a wrong protocol is then found.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{Ladder, Report, Rung, Wake, WakeCounters};
 use crate::plan::RungChoice;
@@ -27,11 +30,30 @@ const FILES: usize = 4;
 /// Bytes per append: odd, so that pages are crossed.
 const APPEND_BYTES: usize = 101;
 /// A burst not read within this time counts as unread.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(1000);
+/// The same while a fault is sought, where unread bursts are what is wanted.
+const PATIENCE_FAULTY: Duration = Duration::from_millis(5);
+/// Looks at the wake source without sleeping before each sleep.
+const LOOKS: u32 = 2000;
+/// Nanoseconds at most between two appends of a burst, and before a woken file is served: about
+/// what a wake takes, so that appends fall on every step of the reader.
+const APPEND_GAP_NS: u64 = 60_000;
+const SERVE_GAP_NS: u64 = 20_000;
 /// Reads that may come back short of the expected end.
 const SHORT_READS_MAX: u32 = 1_000_000;
 /// A file starts anew here, so that a long run needs no disk.
 const LENGTH_PERIOD: usize = 251;
+
+/// A protocol that is wrong on purpose: the stress must find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The protocol as it is.
+    None,
+    /// Armed after the last read: a write between the two is announced to nobody.
+    ArmAfterRead,
+    /// The expected end is not waited for.
+    IgnoreEnd,
+}
 
 /// What came out.
 #[derive(Debug)]
@@ -101,6 +123,14 @@ impl fmt::Display for Outcome {
 /// # Errors
 /// When the files cannot be made or read.
 pub fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
+    run_with(rung, dir, bursts, Fault::None)
+}
+
+/// The same with a fault in the reader.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(rung: Rung, dir: &Path, bursts: u64, fault: Fault) -> anyhow::Result<Outcome> {
     std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     let (mut wakes, report) = Ladder::choose(choice(rung), &[dir.to_owned()], 1, 64);
     if report.rung != rung {
@@ -111,13 +141,13 @@ pub fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
     let paths: Vec<PathBuf> = (0..FILES)
         .map(|i| {
             dir.join(format!(
-                "wake-selftest-{}-{}-{i}",
+                "wake-selftest-{}-{fault:?}-{}-{i}",
                 rung.name(),
                 std::process::id()
             ))
         })
         .collect();
-    let outcome = stress(&mut wake, &paths, bursts);
+    let outcome = stress(&mut wake, &paths, bursts, fault);
     for path in &paths {
         let _ = std::fs::remove_file(path);
     }
@@ -162,6 +192,7 @@ fn stress(
     wake: &mut Wake,
     paths: &[PathBuf],
     bursts: u64,
+    fault: Fault,
 ) -> anyhow::Result<(Desk, u64, u64, bool)> {
     let append = |path: &PathBuf| OpenOptions::new().create(true).append(true).open(path);
     let writers = paths.iter().map(append).collect::<Result<Vec<File>, _>>()?;
@@ -181,15 +212,29 @@ fn stress(
         positions: [0; FILES],
         altered: 0,
         short_reads: 0,
+        fault,
+    };
+    let patience = if fault == Fault::None {
+        PATIENCE
+    } else {
+        PATIENCE_FAULTY
     };
     let written = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            let result = write_bursts(&writers, bursts, &desk);
+            stay_on(0);
+            let result = write_bursts(&writers, bursts, &desk, patience);
             desk.done.store(true, Ordering::SeqCst);
             result
         });
-        let read = reader.serve(wake, &desk);
-        desk.done.store(true, Ordering::SeqCst);
+        let reading = scope.spawn(|| {
+            stay_on(1);
+            let result = reader.serve(wake, &desk);
+            desk.done.store(true, Ordering::SeqCst);
+            result
+        });
+        let read = reading
+            .join()
+            .map_err(|_| anyhow::anyhow!("the reader panicked"))?;
         let written = writer
             .join()
             .map_err(|_| anyhow::anyhow!("the writer panicked"))?;
@@ -199,7 +244,12 @@ fn stress(
     Ok((desk, reader.altered, reader.short_reads, all_on_rung))
 }
 
-fn write_bursts(writers: &[File], bursts: u64, desk: &Desk) -> anyhow::Result<()> {
+fn write_bursts(
+    writers: &[File],
+    bursts: u64,
+    desk: &Desk,
+    patience: Duration,
+) -> anyhow::Result<()> {
     let pattern = pattern();
     let mut written = [0u64; FILES];
     let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
@@ -210,18 +260,18 @@ fn write_bursts(writers: &[File], bursts: u64, desk: &Desk) -> anyhow::Result<()
             let at = (written[which] % LENGTH_PERIOD as u64) as usize;
             (&writers[which]).write_all(&pattern[at..at + APPEND_BYTES])?;
             written[which] += APPEND_BYTES as u64;
-            spin((dice >> (16 + 8 * append)) % 2000);
+            linger((dice >> (16 + 8 * append)) % APPEND_GAP_NS);
         }
         let since = Instant::now();
         while desk.read[which].load(Ordering::Acquire) < written[which] {
-            if since.elapsed() > PATIENCE {
+            if since.elapsed() > patience {
                 desk.unread.fetch_add(1, Ordering::SeqCst);
                 break;
             }
             if desk.done.load(Ordering::SeqCst) {
                 return Ok(());
             }
-            std::thread::yield_now();
+            std::hint::spin_loop();
         }
     }
     Ok(())
@@ -232,6 +282,7 @@ struct Reader {
     positions: [u64; FILES],
     altered: u64,
     short_reads: u64,
+    fault: Fault,
 }
 
 impl Reader {
@@ -243,24 +294,25 @@ impl Reader {
         let mut woken = Vec::new();
         let mut dice = 0x2545_f491_4f6c_dd1d_u64;
         while !desk.done.load(Ordering::SeqCst) {
-            let polled = {
-                let mut fds: Vec<PollFd<'_>> = wake
-                    .fds()
-                    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-                    .collect();
-                poll(&mut fds, Some(&tick))
-            };
-            if let Err(error) = polled
-                && error != rustix::io::Errno::INTR
-            {
-                return Err(error).context("poll the wake source");
+            let mut looks = 0;
+            while wake.drain(&mut woken)? == 0 && looks < LOOKS {
+                looks += 1;
             }
-            wake.drain(&mut woken)?;
+            if woken.is_empty() {
+                wait(wake, &tick)?;
+                continue;
+            }
             for token in woken.drain(..) {
                 dice = roll(dice);
-                spin(dice % 3000);
-                wake.arm(token)?;
-                self.read_to_end(wake, token)?;
+                linger(dice % SERVE_GAP_NS);
+                if self.fault == Fault::ArmAfterRead {
+                    self.read_to_end(wake, token)?;
+                    linger(SERVE_GAP_NS);
+                    wake.arm(token)?;
+                } else {
+                    wake.arm(token)?;
+                    self.read_to_end(wake, token)?;
+                }
                 let which = token as usize;
                 desk.read[which].store(self.positions[which], Ordering::Release);
             }
@@ -281,7 +333,8 @@ impl Reader {
                 continue;
             }
             let end = wake.expected_end(token).unwrap_or(0);
-            if self.positions[which] >= end || tries >= SHORT_READS_MAX {
+            let satisfied = self.positions[which] >= end || self.fault == Fault::IgnoreEnd;
+            if satisfied || tries >= SHORT_READS_MAX {
                 return Ok(());
             }
             tries += 1;
@@ -309,8 +362,34 @@ fn roll(mut dice: u64) -> u64 {
     dice ^ dice << 17
 }
 
-fn spin(times: u64) {
-    for _ in 0..times {
+/// Sleeps until the wake source has news, or for a tick, after which `done` is looked at.
+fn wait(wake: &Wake, tick: &Timespec) -> anyhow::Result<()> {
+    let polled = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    let mut fds: Vec<PollFd<'_>> = wake.fds().map(polled).collect();
+    match poll(&mut fds, Some(tick)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error).context("poll the wake source"),
+    }
+}
+
+/// Keeps the thread on the nth of its CPUs; with one CPU both threads share it.
+fn stay_on(nth: usize) {
+    let Ok(allowed) = sched_getaffinity(None) else {
+        return;
+    };
+    let mut cpus = (0..CpuSet::MAX_CPU)
+        .filter(|cpu| allowed.is_set(*cpu))
+        .cycle();
+    if let Some(cpu) = cpus.nth(nth) {
+        let mut one = CpuSet::new();
+        one.set(cpu);
+        let _ = sched_setaffinity(None, &one);
+    }
+}
+
+fn linger(nanoseconds: u64) {
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_nanos(nanoseconds) {
         std::hint::spin_loop();
     }
 }
@@ -351,5 +430,31 @@ mod tests {
     #[test]
     fn inotify_leaves_no_burst_unread() {
         ten_thousand_bursts(Rung::Inotify);
+    }
+
+    /// With one CPU nothing overlaps, and nothing can be found.
+    fn finds(rung: Rung, fault: Fault) {
+        if std::thread::available_parallelism().unwrap().get() < 2 {
+            println!("SKIP {fault:?}: one CPU");
+            return;
+        }
+        let outcome = run_with(rung, &std::env::temp_dir(), 1_000, fault).unwrap();
+        println!("{fault:?}: {outcome}");
+        match outcome {
+            Outcome::Ran(tally) => assert!(tally.unread > 0, "{tally:?}"),
+            Outcome::Refused(_) => assert_ne!(rung, Rung::Inotify),
+        }
+    }
+
+    #[test]
+    fn arming_after_the_read_is_found() {
+        finds(Rung::Inotify, Fault::ArmAfterRead);
+        finds(Rung::TracepointBtf, Fault::ArmAfterRead);
+    }
+
+    #[test]
+    fn ignoring_the_expected_end_is_found() {
+        finds(Rung::TracepointBtf, Fault::IgnoreEnd);
+        finds(Rung::RawTracepoint, Fault::IgnoreEnd);
     }
 }
