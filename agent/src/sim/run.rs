@@ -202,7 +202,10 @@ impl Sim {
             } else {
                 self.rng.below(12)
             };
-            agent.news.push_back((last.max(self.now + late), event));
+            let due = last.max(self.now + late);
+            // Rotations are seconds apart: who hears of two at once was held up, and hears all.
+            agent.news.iter_mut().for_each(|news| news.0 = due);
+            agent.news.push_back((due, event));
         }
     }
 
@@ -340,23 +343,12 @@ impl Sim {
     }
 
     fn rotate(&mut self, at: usize) {
-        let log = self.writers[at].source.log;
-        let of = |event: &Event| match event {
-            Event::Found { source, .. }
-            | Event::Moved { source, .. }
-            | Event::Gone { source, .. }
-            | Event::Ended { source } => source.log,
-        };
-        // Rotations of one log are seconds apart; discovery has told the last one by then.
-        let told = |agent: &Agent| agent.news.iter().all(|(_, event)| of(event) != log);
-        if self.agent.as_ref().is_none_or(told) {
-            let gap = if self.rng.chance(70) { 4 } else { 100 };
-            let reopens = self.now + self.rng.below(gap);
-            let mut news = Vec::new();
-            self.writers[at].rotate(&self.world, reopens, &mut news);
-            self.summary.rotations += news.len();
-            self.tell(news);
-        }
+        let gap = if self.rng.chance(70) { 4 } else { 100 };
+        let reopens = self.now + self.rng.below(gap);
+        let mut news = Vec::new();
+        self.writers[at].rotate(&self.world, reopens, &mut news);
+        self.summary.rotations += news.len();
+        self.tell(news);
     }
 
     fn delete(&mut self) -> Result<(), String> {
