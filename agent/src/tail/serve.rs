@@ -538,4 +538,22 @@ mod tests {
         check("t stdout P a\n", true, false, 13, false);
         check("t stdout P a\n", false, true, 13, false);
     }
+
+    #[test]
+    fn the_rest_of_a_long_line_is_no_line_and_its_tag_stands_in_its_first_piece() {
+        let before = |open, in_line| (open, in_line);
+        let head = cut(
+            b"t stdout P lo",
+            before(Open::default(), false),
+            true,
+            false,
+        );
+        assert!(head.in_line && !head.open.is_none() && head.take == 13);
+        // The rest looks like a whole record's line, and is none.
+        let rest = b"t stdout F ng\nt stdout F x\n";
+        let got = cut(rest, before(head.open, true), false, false);
+        assert_eq!((got.take, got.open.is_none()), (rest.len(), true));
+        let got = cut(&rest[..14], before(head.open, true), true, false);
+        assert_eq!((got.take, got.open.is_none()), (14, false));
+    }
 }
