@@ -3,14 +3,20 @@
 //!
 //! ARCHITECTURE.md draws the rooms and says who may import whom.
 
+pub mod admin;
 pub mod base;
+pub mod cli;
+pub mod config;
 pub mod deliver;
 pub mod discover;
 pub mod encode;
 pub mod ledger;
 pub mod line;
+pub mod machine;
 pub mod plan;
+pub mod run;
 pub mod sim;
 pub mod stage;
 pub mod tail;
 pub mod ticket;
+pub mod wake;

@@ -1,2 +1,10 @@
-//! Tailwake.
-fn main() {}
+//! The `tailwake` program; all of it is in the library.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tailwake::cli::main()
+}

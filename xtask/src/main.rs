@@ -1,1 +1,50 @@
-fn main() {}
+//! Build, run, test and measure Tailwake.
+//!
+//! ```text
+//! cargo xtask build [--debug] [--yes]
+//! cargo xtask run [--for 20s] [--logs DIR] [--loki URL] [--elasticsearch URL] [--testbed]
+//! cargo xtask test [--all]
+//! cargo xtask bench backlog|steady
+//! cargo xtask testbed up|down|status
+//! cargo xtask kernels [--series 6.12]
+//! cargo xtask sim [--seeds 200] [--seed N]
+//! cargo xtask tidy
+//! ```
+
+use clap::Parser;
+use xtask::{bench, build, kernels, run, testbed, tests, tidy};
+
+/// The command line of `cargo xtask`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Build, run, test and measure Tailwake")]
+enum Task {
+    /// The probes, and the agent around them.
+    Build(build::Build),
+    /// A demo node, the agent on it, and the account of every line.
+    Run(run::Run),
+    /// The suites, with the end-to-end test on real servers.
+    Test(tests::Test),
+    /// CPU seconds per GB, memory and latency, each line checked.
+    Bench(bench::Bench),
+    /// Real Loki, Elasticsearch and OpenSearch on loopback.
+    Testbed(testbed::Command),
+    /// The wake rungs on a stock kernel in QEMU.
+    Kernels(kernels::Kernels),
+    /// The simulator: faults by seed, every record accounted for.
+    Sim(tests::Sim),
+    /// The rules that a compiler cannot keep.
+    Tidy,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Task::parse() {
+        Task::Build(build) => build::run(&build).map(drop),
+        Task::Run(run) => run::run(&run),
+        Task::Test(test) => tests::run(&test),
+        Task::Bench(bench) => bench::run(&bench),
+        Task::Testbed(command) => testbed::run(&command),
+        Task::Kernels(kernels) => kernels::run(&kernels),
+        Task::Sim(sim) => tests::sim(&sim),
+        Task::Tidy => tidy::run(),
+    }
+}

@@ -144,6 +144,16 @@ impl Registry {
         }
     }
 
+    /// The sum of a metric's series; 0 where there is none.
+    #[must_use]
+    pub fn value(&self, name: &str) -> u64 {
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        let family = families.iter().find(|family| family.name == name);
+        family.map_or(0, |family| {
+            family.series.iter().map(|series| series.value.get()).sum()
+        })
+    }
+
     /// All metrics in the text exposition format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {

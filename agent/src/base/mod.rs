@@ -9,5 +9,6 @@ pub mod count;
 pub mod files;
 pub mod outputs;
 pub mod pool;
+pub mod quiet;
 pub mod size;
 pub mod time;

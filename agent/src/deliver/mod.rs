@@ -9,6 +9,16 @@
 //! 2. A ticket is settled when all items that name it were delivered or counted as rejected.
 //! 3. A request that is dropped with items outstanding drops its tickets: nothing advances.
 
+pub mod deliverer;
+pub mod http;
+pub mod judge;
+mod lane;
+mod load;
+mod redact;
+mod tally;
 pub mod transport;
 
+pub use deliverer::{Deliverer, OutputStatus, Turn};
+pub use http::HttpTransport;
+pub use load::{Recompose, Recomposed};
 pub use transport::{Answer, Call, CallId, Failure, Transport};

@@ -1,5 +1,6 @@
 //! The seam to the network.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use crate::base::outputs::OutputId;
 pub struct CallId(pub u64);
 
 /// One HTTP POST.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Call {
     /// Which output: decides client settings (TLS, authentication).
     pub output: OutputId,
@@ -23,6 +24,19 @@ pub struct Call {
     pub body: Bytes,
     /// The whole exchange may take this many milliseconds.
     pub timeout_ms: u64,
+}
+
+impl fmt::Debug for Call {
+    /// Headers may be secrets and bodies are long: neither is printed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Call({:?} {}, {} bytes)",
+            self.output,
+            self.url,
+            self.body.len()
+        )
+    }
 }
 
 /// What came back.

@@ -8,8 +8,13 @@
 //! 2. Files of one container log go to one reader, oldest first.
 //! 3. Discovery never opens a log file; it hands over paths.
 
+pub mod name;
+pub mod tree;
+
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub use tree::Tree;
 
 use crate::base::time::Timestamp;
 use crate::ticket::Source;

@@ -1,15 +1,30 @@
 //! Records -> request bodies.
 //!
 //! ```text
-//! Sink::emit -> Batch (output, tenant) -> seal: linger or size -> Request -> Outlet -> lane
+//! Feed -> Worker -> stages -> Sink::emit -> batch (output, tenant) -> seal: size, linger, or lone
+//!   -> Request -> Outlet -> lane
+//! lane, to send some items again: recompose (inflate, take, wrap, compress)
 //! ```
 //!
 //! 1. Pure: no I/O, no clock; compression is the last step, at seal.
-//! 2. A batch holds one claim on each chunk that it has records of, for its output alone.
+//! 2. A batch holds claims on each chunk that it has records of, for its output alone.
 //! 3. A sealed request waits in the outlet's window; a full window is backpressure, never loss.
 
+mod batch;
+mod bulk;
+mod compress;
+#[cfg(test)]
+mod fixture;
+mod loki;
 pub mod outlet;
 pub mod request;
+mod seal;
+mod subset;
+mod text;
+pub mod worker;
 
+pub use compress::Error;
 pub use outlet::{Outlet, OutletCounters};
 pub use request::{Encoding, Item, Request};
+pub use subset::{Recomposed, Subset, recompose, subset};
+pub use worker::{Process, Turn, Worker};

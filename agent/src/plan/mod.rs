@@ -9,7 +9,10 @@
 //! 3. Nothing past this room knows which dialect was used.
 
 pub mod input;
+pub mod memory;
 pub mod output;
+pub mod print;
+pub mod secret;
 pub mod stage;
 
 use std::net::SocketAddr;

@@ -7,31 +7,8 @@ use smallvec::SmallVec;
 
 use crate::base::outputs::OutputId;
 use crate::base::time::Timestamp;
+pub use crate::line::Stream;
 use crate::ticket::{Source, Ticket};
-
-/// Which of a container's streams wrote the line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// The format does not say.
-    #[default]
-    Unknown,
-}
-
-impl Stream {
-    /// `stdout`, `stderr`, or empty.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-            Self::Unknown => "",
-        }
-    }
-}
 
 /// Where a record's time comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,6 +93,16 @@ pub struct Record<'c> {
     pub ticket: &'c Ticket,
     /// Claims on earlier chunks that it has bytes of.
     pub held: SmallVec<[Ticket; 2]>,
+}
+
+impl Record<'_> {
+    /// Whether any of its claims is for `output`. If none is, the output is not given the record:
+    /// its pass is another one.
+    #[must_use]
+    pub fn owes(&self, output: OutputId) -> bool {
+        self.ticket.outputs().has(output)
+            || self.held.iter().any(|claim| claim.outputs().has(output))
+    }
 }
 
 /// Where records leave the steps. Implemented by the batches of `encode`.

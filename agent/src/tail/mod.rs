@@ -14,11 +14,16 @@
 //! 4. A file sleeps only after a read that began after `arm` found nothing.
 //! 5. An unfinished last line is read again from its start; no buffer waits for its end.
 
+pub mod eventfd;
 pub mod file;
 pub mod log;
+pub mod machine;
+pub mod pread;
 pub mod reader;
 pub mod ring;
 mod serve;
+pub mod uring;
 
+pub use machine::MachineRing;
 pub use reader::{Reader, Settings, Turn};
 pub use ring::{Event, Ring, Token};

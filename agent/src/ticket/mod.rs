@@ -138,6 +138,17 @@ impl Ticket {
         self.outputs
     }
 
+    /// The file that its first span lies in.
+    #[must_use]
+    pub fn file(&self) -> Option<FileId> {
+        let spans = self
+            .owed
+            .spans
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        spans.first().map(|span| span.file)
+    }
+
     /// Whether both are claims on the very same ticket.
     #[must_use]
     pub fn same_chunk(&self, other: &Self) -> bool {

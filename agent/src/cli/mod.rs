@@ -1,0 +1,102 @@
+//! The command line.
+//!
+//! Exit codes: 0 = done, 1 = the agent or the check failed, 2 = the command line is wrong.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::config;
+use crate::run;
+
+/// Node log collector: woken by the kernel, read with io_uring, proven delivered.
+#[derive(Debug, Parser)]
+#[command(name = "tailwake", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Collect and deliver until SIGTERM.
+    Run {
+        /// The config file (native YAML; docs/config.md has every key).
+        #[arg(
+            long,
+            short,
+            value_name = "FILE",
+            default_value = "/etc/tailwake/tailwake.yaml"
+        )]
+        config: PathBuf,
+        /// How the agent's own log is written to standard error.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+        /// The least level that is logged: error, warn, info, debug, trace.
+        #[arg(long, value_name = "LEVEL", default_value = "info")]
+        log_level: String,
+    },
+    /// Read a config, say all that is wrong with it, and show the plan and its memory ceiling.
+    Check {
+        /// The config file.
+        #[arg(
+            long,
+            short,
+            value_name = "FILE",
+            default_value = "/etc/tailwake/tailwake.yaml"
+        )]
+        config: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done =
+        match Cli::parse().command {
+            Command::Run {
+                config,
+                log_format,
+                log_level,
+            } => {
+                start_log(log_format, &log_level);
+                config::load(&config)
+                    .map_err(anyhow::Error::from)
+                    .and_then(|plan| run::run(plan, run::Options::default()))
+            }
+            Command::Check { config } => config::load(&config)
+                .map_err(anyhow::Error::from)
+                .and_then(|plan| {
+                    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+                    let page = config::check(&plan, cpus).map_err(anyhow::Error::msg)?;
+                    Ok(writeln!(std::io::stdout(), "{page}")?)
+                }),
+        };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "tailwake: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(format: LogFormat, level: &str) {
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

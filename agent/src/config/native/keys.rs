@@ -1,0 +1,250 @@
+//! Every key of the native config: the reader refuses all others, and docs/config.md lists these.
+//!
+//! 1. A key is known if and only if it stands here.
+//! 2. docs/config.md holds exactly the rows that are made here; a test compares them.
+
+/// A map of the config and its keys.
+#[derive(Debug)]
+pub struct Section {
+    /// How the docs and messages call it.
+    pub name: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes, with its unit.
+    pub takes: &'static str,
+    /// What stands when it is left out; empty = it must be given.
+    pub default: &'static str,
+    /// What it does, in a sentence.
+    pub does: &'static str,
+}
+
+impl Section {
+    /// The names of all keys.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.keys.iter().map(|key| key.name)
+    }
+}
+
+const fn key(
+    name: &'static str,
+    takes: &'static str,
+    default: &'static str,
+    does: &'static str,
+) -> Key {
+    Key {
+        name,
+        takes,
+        default,
+        does,
+    }
+}
+
+macro_rules! sections {
+    ($($(#[$doc:meta])* $id:ident = $name:literal {
+        $($key:literal: $takes:literal, $default:literal, $does:literal;)*
+    })*) => {
+        $($(#[$doc])* pub const $id: Section = Section {
+            name: $name,
+            keys: &[$(key($key, $takes, $default, $does)),*],
+        };)*
+        /// All maps with fixed keys.
+        pub const SECTIONS: &[&Section] = &[$(&$id),*];
+    };
+}
+
+sections! {
+    /// The whole file.
+    ROOT = "config" {
+        "state": "directory", "/var/lib/tailwake",
+            "Where positions live; the agent that uses it holds a lock on it.";
+        "admin": "map", "no listener",
+            "The listener for `/metrics`, `/status`, `/ready`, `/healthz`.";
+        "limits": "map", "see below", "Numbers that bound memory and time.";
+        "wake": "map", "see below", "How the agent learns of new bytes.";
+        "inputs": "map by name", "", "Where lines come from.";
+        "pipelines": "map by name", "", "What is done with the lines of which inputs.";
+        "entries": "map by name of lists of stages", "none", "Stages that `goto` leads to.";
+        "outputs": "map by name, at most 16", "",
+            "Where records go. A name is stable: positions bear it.";
+    }
+    /// The admin listener.
+    ADMIN = "admin" {
+        "listen": "address:port", "", "An IP address and port, for example `127.0.0.1:9400`.";
+    }
+    /// Limits.
+    LIMITS = "limits" {
+        "memory": "size", "32MiB", "The ceiling that pool, windows, batches and joins share.";
+        "record_bytes_max": "size", "1MiB", "A longer record is cut, marked and counted.";
+        "buffer_bytes": "size", "128KiB", "One read buffer.";
+        "readers": "number or `auto`", "auto", "Reader threads; `auto` = clamp(cpus / 8, 1, 4).";
+        "encoders": "number or `auto`", "auto",
+            "Encoder threads; `auto` = clamp(cpus - readers, 1, 16), fewer if `memory` is short.";
+        "grace": "duration", "20s", "How long a clean stop may take.";
+    }
+    /// Wake.
+    WAKE = "wake" {
+        "rung": "`auto`, `fexit`, `tp_btf`, `raw_tp`, `inotify`, `sweep`", "auto",
+            "Which rung of the wake ladder is used; `auto` = the best that loads.";
+        "io": "`auto`, `uring`, `pread`", "auto", "What reads; `auto` = io_uring where allowed.";
+        "pace": "duration", "5ms", "A busy file is served no more often than this.";
+        "sweep": "duration, 0 = never", "2m", "Time between two sweeps of all sizes.";
+    }
+    /// An input.
+    INPUT = "inputs.NAME" {
+        "pods": "map", "one of", "Reads kubelet's tree of container logs.";
+        "start_at": "`beginning`, `end` or duration", "beginning",
+            "Where files older than the first start begin; a duration = files written in it are \
+             read from their first byte, others from their end.";
+    }
+    /// The pod tree.
+    PODS = "inputs.NAME.pods" {
+        "root": "directory", "/var/log/pods", "The tree.";
+    }
+    /// A pipeline.
+    PIPELINE = "pipelines.NAME" {
+        "from": "list of input names", "", "Whose lines go through.";
+        "stages": "list of stages", "none", "What is done with them, in order.";
+        "to": "list of output names", "none",
+            "Outputs after the last stage; must be given unless a stage sends records somewhere.";
+    }
+    /// A stage.
+    STAGE = "stage" {
+        "cri": "nothing", "one of", "Reads CRI lines and joins their parts; first stage only.";
+        "docker": "nothing", "one of",
+            "Reads Docker's JSON lines and joins parts; first stage only.";
+        "json": "map", "one of", "Reads fields of a JSON text into extracted values.";
+        "labels": "list of names, or map of label: value's name", "one of",
+            "Makes labels of extracted values.";
+        "drop": "map", "one of", "Drops records for which all conditions hold, counted.";
+        "timestamp": "map", "one of", "Takes the record's time from an extracted value.";
+        "multiline": "map", "one of", "Joins lines into one record.";
+        "match": "map", "one of", "Nested stages for the records that a selector matches.";
+        "copy": "list of lists of stages", "one of",
+            "Each branch gets the record; nothing comes out.";
+        "goto": "entry name", "one of", "Goes on at an entry; nothing comes out.";
+        "output": "output name", "one of", "The output gets the record, which goes on unchanged.";
+        "drop_all": "map", "one of", "Every record ends here, counted.";
+    }
+    /// `json`.
+    JSON = "stage.json" {
+        "fields": "map of name: path", "",
+            "Extracted values by name; a path is `http.status` or a list of keys, or nothing for \
+             the name itself.";
+    }
+    /// `drop`.
+    DROP = "stage.drop" {
+        "source": "value's name", "the text", "What `expression` and `value` look at.";
+        "expression": "regular expression", "none", "Must match somewhere.";
+        "value": "text", "none", "Must be equal.";
+        "longer_than": "size", "none", "The text must be longer.";
+        "older_than": "duration", "none", "The record must be older.";
+        "reason": "word", "drop_stage", "Under which the drops are counted.";
+    }
+    /// `timestamp`.
+    TIMESTAMP = "stage.timestamp" {
+        "source": "value's name", "", "Where the time stands.";
+        "format": "`rfc3339`, `unix`, `unix_ms`, `unix_us`, `unix_ns`", "rfc3339",
+            "How it is written.";
+    }
+    /// `multiline`.
+    MULTILINE = "stage.multiline" {
+        "first_line": "regular expression", "", "Matches the first line of a record.";
+        "wait": "duration", "3s", "A record is complete this long after its last line.";
+        "lines_max": "number", "128", "Lines of one record at the most.";
+    }
+    /// `match`.
+    MATCH = "stage.match" {
+        "selector": "`{label=\"x\", other=~\"y.*\"}`", "", "Which records; all matchers must hold.";
+        "stages": "list of stages", "", "What is done with them.";
+    }
+    /// `drop_all`.
+    DROP_ALL = "stage.drop_all" {
+        "reason": "word", "drop_all", "Under which the drops are counted.";
+    }
+    /// An output.
+    OUTPUT = "outputs.NAME" {
+        "loki": "map", "one of", "Pushes to Loki.";
+        "elasticsearch": "map", "one of", "Sends bulk requests to Elasticsearch or OpenSearch.";
+        "batch_bytes": "size", "1MiB (Loki), 2MiB (Elasticsearch)",
+            "A batch is sealed at this many bytes before compression.";
+        "linger": "duration", "100ms", "A batch is sealed this long after its first line.";
+        "window_bytes": "size", "6MiB",
+            "Compressed bytes sealed but not settled; when full, the output holds up its readers.";
+        "retry": "map", "see below", "How failures are retried, without end.";
+        "timeout": "duration", "30s", "How long a whole request may take.";
+    }
+    /// Retry.
+    RETRY = "outputs.NAME.retry" {
+        "min": "duration", "250ms", "First wait.";
+        "max": "duration", "30s", "Longest wait.";
+    }
+    /// Loki.
+    LOKI = "outputs.NAME.loki" {
+        "url": "URL", "", "The whole URL of the push endpoint.";
+        "tenant": "text", "none", "`X-Scope-OrgID`.";
+        "labels": "map of label: template", "namespace, pod, container, stream",
+            "Labels made from metadata, for example `job: \"{namespace}/{container}\"`.";
+    }
+    /// Elasticsearch.
+    ELASTICSEARCH = "outputs.NAME.elasticsearch" {
+        "urls": "list of URLs", "", "Servers to spread requests over.";
+        "index": "name", "one of", "The index that records go to; this or `data_stream`.";
+        "data_stream": "name", "one of", "The data stream that records go to; this or `index`.";
+        "gzip_level": "number, 0 to 9", "1", "Compression; 0 sends plain bodies.";
+    }
+}
+
+/// The rows of docs/config.md: one table a section.
+#[must_use]
+pub fn tables() -> String {
+    let mut out = String::new();
+    for section in SECTIONS {
+        out.push_str(&format!(
+            "\n### `{}`\n\n| Key | Takes | Default | What it does |\n|---|---|---|---|\n",
+            section.name
+        ));
+        for key in section.keys {
+            let default = if key.default.is_empty() {
+                "must be given"
+            } else {
+                key.default
+            };
+            out.push_str(&format!(
+                "| `{}` | {} | {default} | {} |\n",
+                key.name, key.takes, key.does
+            ));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    const BEGIN: &str = "<!-- keys: made by `native::keys`, do not edit -->\n";
+    const END: &str = "\n<!-- end of keys -->\n";
+
+    /// `UPDATE_GOLDEN=1` writes the tables anew.
+    #[test]
+    fn every_key_stands_in_the_docs() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/config.md");
+        let docs = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = docs.split_once(BEGIN).unwrap();
+        let (shown, after) = rest.split_once(END).unwrap();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            let text = format!("{before}{BEGIN}{}{END}{after}", tables());
+            std::fs::write(path, text).unwrap();
+        } else {
+            assert_eq!(shown, tables(), "run with UPDATE_GOLDEN=1");
+        }
+    }
+}

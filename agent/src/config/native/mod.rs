@@ -1,0 +1,416 @@
+//! Native YAML: the printed form of the plan.
+//!
+//! ```text
+//! tree -> names -> inputs, outputs, entries, pipelines -> Plan
+//! ```
+//!
+//! 1. Names are gathered first, so that a broken output is not also a missing one.
+//! 2. A plan comes out only if nothing was reported.
+
+mod graph;
+pub mod keys;
+mod names;
+mod outputs;
+mod selector;
+mod stages;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use self::graph::Graph;
+use super::diagnostics::{Report, Span};
+use super::fields::{self, Fields};
+use super::tree::{Key, Node, Value};
+use crate::base::outputs::OUTPUTS_MAX;
+use crate::plan::memory::Memory;
+use crate::plan::{
+    Entry, Input, InputKind, IoChoice, Limits, Pipeline, Plan, RungChoice, StartAt, Step, Wake,
+};
+
+/// Reader and encoder threads that may be asked for.
+const THREADS_MAX: u64 = 64;
+
+const RUNGS: [(&str, RungChoice); 6] = [
+    ("auto", RungChoice::Auto),
+    ("fexit", RungChoice::Fexit),
+    ("tp_btf", RungChoice::TpBtf),
+    ("raw_tp", RungChoice::RawTp),
+    ("inotify", RungChoice::Inotify),
+    ("sweep", RungChoice::Sweep),
+];
+
+const FACES: [(&str, IoChoice); 3] = [
+    ("auto", IoChoice::Auto),
+    ("uring", IoChoice::Uring),
+    ("pread", IoChoice::Pread),
+];
+
+/// Makes a plan of a tree. What is wrong goes to `report`; the plan counts only if nothing is.
+pub(super) fn lower(root: &Node, report: &mut Report<'_>) -> Plan {
+    let map = Fields::open(root, &keys::ROOT, report);
+    let inputs = named(&map, "inputs", "{pods: {pods: {}}}", report);
+    let pipelines = named(
+        &map,
+        "pipelines",
+        "{main: {from: [pods], to: [loki]}}",
+        report,
+    );
+    let outputs = named(&map, "outputs", "{loki: {loki: {url: ...}}}", report);
+    let entries = match map.get("entries") {
+        Some(node) => entries_of(node, "entries", report),
+        None => &[],
+    };
+    if let Some((key, _)) = outputs.get(OUTPUTS_MAX) {
+        report.error(
+            key.span,
+            format!("{} outputs are more than {OUTPUTS_MAX}", outputs.len()),
+            "remove some, or run a second agent with a state directory of its own",
+        );
+    }
+    let mut graph = Graph {
+        inputs: names_of(inputs),
+        entries: names_of(entries),
+        outputs: names_of(outputs),
+        ..Graph::default()
+    };
+    let plan = Plan {
+        state: map
+            .text("state", report)
+            .map_or_else(|| PathBuf::from("/var/lib/tailwake"), PathBuf::from),
+        admin: map.get("admin").and_then(|node| admin(node, report)),
+        limits: limits(&map, report),
+        wake: wake(&map, report),
+        inputs: inputs
+            .iter()
+            .filter_map(|(key, node)| input(key, node, report))
+            .collect(),
+        outputs: outputs
+            .iter()
+            .filter_map(|(key, node)| outputs::output(key, node, report))
+            .collect(),
+        entries: entries
+            .iter()
+            .enumerate()
+            .map(|(place, (key, node))| entry(place, key, node, &mut graph, report))
+            .collect(),
+        pipelines: pipelines
+            .iter()
+            .map(|(key, node)| pipeline(key, node, &mut graph, report))
+            .collect(),
+    };
+    graph.refuse_circles(report);
+    refuse_unused(inputs, outputs, &graph, report);
+    if report.count() == 0 {
+        refuse_too_large(&map, &plan, report);
+    }
+    plan
+}
+
+/// The entries of a map by name that must be there.
+fn named<'n>(
+    map: &Fields<'n>,
+    name: &str,
+    example: &str,
+    report: &mut Report<'_>,
+) -> &'n [(Key, Node)] {
+    let Some(node) = map.get(name) else {
+        if !map.is_map {
+            return &[];
+        }
+        report.error_of_file(
+            format!("the config has no `{name}`"),
+            format!("add for example `{name}: {example}`"),
+        );
+        return &[];
+    };
+    let entries = entries_of(node, name, report);
+    if entries.is_empty() && matches!(node.value, Value::Map(_)) {
+        report.error(
+            node.span,
+            format!("`{name}` is empty"),
+            format!("write for example `{name}: {example}`"),
+        );
+    }
+    entries
+}
+
+fn entries_of<'n>(node: &'n Node, name: &str, report: &mut Report<'_>) -> &'n [(Key, Node)] {
+    let entries = fields::map(node, name, report);
+    for (key, _) in entries {
+        names::name(&key.text, key.span, report);
+    }
+    entries
+}
+
+fn names_of(entries: &[(Key, Node)]) -> Vec<String> {
+    entries.iter().map(|(key, _)| key.text.clone()).collect()
+}
+
+fn admin(node: &Node, report: &mut Report<'_>) -> Option<SocketAddr> {
+    let map = Fields::open(node, &keys::ADMIN, report);
+    let node = map.need("listen", "\"127.0.0.1:9400\"", report)?;
+    let text = fields::text(node, "listen", report)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        report.error(
+            node.span,
+            format!("`listen` is no address with a port: `{}`", node.shown()),
+            "write an IP address, not a host name: `127.0.0.1:9400`, `0.0.0.0:9400`, `[::]:9400`",
+        );
+    }
+    address
+}
+
+fn limits(map: &Fields<'_>, report: &mut Report<'_>) -> Limits {
+    let default = Limits::default();
+    let Some(node) = map.get("limits") else {
+        return default;
+    };
+    let map = Fields::open(node, &keys::LIMITS, report);
+    let threads = |name: &str, report: &mut Report<'_>| {
+        let auto = |node: &Node| matches!(&node.value, Value::Text { text, .. } if text == "auto");
+        if map.get(name).is_some_and(auto) {
+            return None;
+        }
+        let number = map.number(name, 1..=THREADS_MAX, report)?;
+        usize::try_from(number).ok()
+    };
+    Limits {
+        memory: map.size("memory", default.memory, 4 << 20..=1 << 40, report),
+        record_bytes_max: map.size(
+            "record_bytes_max",
+            default.record_bytes_max,
+            1 << 10..=64 << 20,
+            report,
+        ),
+        buffer_bytes: map.size(
+            "buffer_bytes",
+            default.buffer_bytes,
+            4 << 10..=16 << 20,
+            report,
+        ),
+        readers: threads("readers", report),
+        encoders: threads("encoders", report),
+        grace_ms: map.duration("grace", default.grace_ms, 0, report),
+    }
+}
+
+fn wake(map: &Fields<'_>, report: &mut Report<'_>) -> Wake {
+    let default = Wake::default();
+    let Some(node) = map.get("wake") else {
+        return default;
+    };
+    let map = Fields::open(node, &keys::WAKE, report);
+    Wake {
+        rung: map.choice("rung", &RUNGS, default.rung, report),
+        io: map.choice("io", &FACES, default.io, report),
+        pace_ms: map.duration("pace", default.pace_ms, 0, report),
+        sweep_ms: map.duration("sweep", default.sweep_ms, 0, report),
+    }
+}
+
+fn input(key: &Key, node: &Node, report: &mut Report<'_>) -> Option<Input> {
+    let map = Fields::open(node, &keys::INPUT, report);
+    let start_at = match map.get("start_at") {
+        None => StartAt::default(),
+        Some(node) => start_at(node, report),
+    };
+    let Some(node) = map.given("pods") else {
+        report.error(
+            key.span,
+            format!("the input `{}` has no kind", key.text),
+            "add `pods: {}` to read kubelet's tree of container logs",
+        );
+        return None;
+    };
+    let pods = Fields::open(node, &keys::PODS, report);
+    let root = pods.text("root", report).unwrap_or("/var/log/pods");
+    Some(Input {
+        name: key.text.clone(),
+        kind: InputKind::Pods {
+            root: PathBuf::from(root),
+        },
+        start_at,
+    })
+}
+
+fn start_at(node: &Node, report: &mut Report<'_>) -> StartAt {
+    let Some(text) = fields::text(node, "start_at", report) else {
+        return StartAt::default();
+    };
+    match (text, fields::duration_ms(text)) {
+        ("beginning", _) => StartAt::Beginning,
+        ("end", _) => StartAt::End,
+        (_, Some(ms)) if ms >= 1_000 => StartAt::Age { secs: ms / 1_000 },
+        _ => {
+            report.error(
+                node.span,
+                format!("`start_at` does not know `{}`", node.shown()),
+                "write `beginning`, `end`, or an age of at least a second, for example `24h`",
+            );
+            StartAt::default()
+        }
+    }
+}
+
+fn entry(
+    place: usize,
+    key: &Key,
+    node: &Node,
+    graph: &mut Graph,
+    report: &mut Report<'_>,
+) -> Entry {
+    graph.here = Some(place);
+    let nodes = fields::list(node, &key.text, report);
+    let steps = stages::steps(nodes, false, graph, report);
+    graph.here = None;
+    Entry {
+        name: key.text.clone(),
+        steps,
+    }
+}
+
+fn pipeline(key: &Key, node: &Node, graph: &mut Graph, report: &mut Report<'_>) -> Pipeline {
+    let map = Fields::open(node, &keys::PIPELINE, report);
+    let mut from = Vec::new();
+    if let Some(node) = map.need("from", "[pods]", report) {
+        let items = fields::list(node, "from", report);
+        refuse_empty(items, node, "from", report);
+        for item in items {
+            let text = fields::text(item, "from", report);
+            let place = text.and_then(|text| graph.input(text, item, report));
+            refuse_twice(
+                place.is_some_and(|place| from.contains(&place)),
+                item,
+                report,
+            );
+            from.extend(place);
+        }
+    }
+    let nodes = match map.get("stages") {
+        Some(node) => fields::list(node, "stages", report),
+        None => &[],
+    };
+    let errors = report.count();
+    let mut steps = stages::steps(nodes, true, graph, report);
+    let last = steps.last().and_then(stages::ends);
+    match (map.get("to"), last) {
+        (Some(node), Some(name)) => report.error(
+            node.span,
+            format!("no record reaches `to`: nothing comes out of the last stage, `{name}`"),
+            format!("remove `to`, or send in `{name}`'s place"),
+        ),
+        (Some(node), None) => outputs_to(node, &mut steps, graph, report),
+        (None, _) if report.count() == errors && !sends(&steps) => report.error(
+            key.span,
+            format!("the pipeline `{}` sends its records nowhere", key.text),
+            "add `to: [...]` with the names of outputs",
+        ),
+        (None, _) => {}
+    }
+    Pipeline {
+        name: key.text.clone(),
+        from,
+        steps,
+    }
+}
+
+fn outputs_to(node: &Node, steps: &mut Vec<Step>, graph: &mut Graph, report: &mut Report<'_>) {
+    let items = fields::list(node, "to", report);
+    refuse_empty(items, node, "to", report);
+    let mut seen = Vec::new();
+    for item in items {
+        let text = fields::text(item, "to", report);
+        if let Some(output) = text.and_then(|text| graph.output(text, item, report)) {
+            refuse_twice(seen.contains(&output), item, report);
+            seen.push(output);
+            steps.push(Step::Output(output));
+        }
+    }
+}
+
+/// Whether some step sends records, or drops them on purpose.
+fn sends(steps: &[Step]) -> bool {
+    let mut left: Vec<&Step> = steps.iter().collect();
+    while let Some(step) = left.pop() {
+        match step {
+            Step::Output(_) | Step::Goto(_) | Step::Drop { .. } => return true,
+            Step::Match { steps, .. } => left.extend(steps),
+            Step::Copy(branches) => left.extend(branches.iter().flatten()),
+            Step::Stage(_) => {}
+        }
+    }
+    false
+}
+
+fn refuse_empty(items: &[Node], node: &Node, name: &str, report: &mut Report<'_>) {
+    if items.is_empty() && matches!(node.value, Value::List(_)) {
+        report.error(
+            node.span,
+            format!("`{name}` is empty"),
+            format!("name at least one: `{name}: [...]`"),
+        );
+    }
+}
+
+fn refuse_twice(twice: bool, node: &Node, report: &mut Report<'_>) {
+    if twice {
+        report.error(
+            node.span,
+            format!("`{}` is named twice", node.shown()),
+            "name it once; each record would come twice",
+        );
+    }
+}
+
+fn refuse_unused(
+    inputs: &[(Key, Node)],
+    outputs: &[(Key, Node)],
+    graph: &Graph,
+    report: &mut Report<'_>,
+) {
+    // With other errors about, what looks unused may only be misspelt.
+    if report.count() > 0 {
+        return;
+    }
+    for (place, (key, _)) in inputs.iter().enumerate() {
+        if !graph.inputs_used.contains(&place) {
+            report.error(
+                key.span,
+                format!("no pipeline reads the input `{}`", key.text),
+                "name it in the `from` of a pipeline, or remove it",
+            );
+        }
+    }
+    let used: Vec<usize> = graph
+        .outputs_used
+        .iter()
+        .map(|output| output.index())
+        .collect();
+    for (place, (key, _)) in outputs.iter().enumerate() {
+        if !used.contains(&place) {
+            report.error(
+                key.span,
+                format!("no pipeline sends to the output `{}`", key.text),
+                "name it in the `to` of a pipeline, or remove it",
+            );
+        }
+    }
+}
+
+fn refuse_too_large(map: &Fields<'_>, plan: &Plan, report: &mut Report<'_>) {
+    let encoders = plan.limits.encoders.unwrap_or(1);
+    let readers = plan.limits.readers.unwrap_or(1);
+    if let Err(cause) = Memory::of(plan, encoders, readers) {
+        let limits = map
+            .get("limits")
+            .map(|node| Fields::open(node, &keys::LIMITS, report));
+        let span = limits
+            .map(|map| map.get("memory").map_or(map.span, |node| node.span))
+            .unwrap_or(Span { start: 0, end: 0 });
+        let (cause, cure) = cause
+            .split_once("; ")
+            .unwrap_or((&cause, "raise `limits.memory`"));
+        report.error(span, cause, cure);
+    }
+}

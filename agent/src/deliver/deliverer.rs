@@ -1,0 +1,369 @@
+//! Every lane of every output, and the turn that moves them.
+//!
+//! ```text
+//! turn: transport.poll -> judge -> lane.end -> Outlet::release
+//!       Outlet::take   -> lane (output, tenant, encoder)
+//!       lane.ready     -> transport.send
+//! ```
+//!
+//! 1. Lanes fly together; within a lane nothing overtakes, items of a bulk that are retried alone
+//!    excepted: what was answered with them is already stored.
+//! 2. An output has at most [`LANES_MAX`] lanes and [`HELD_MAX`] requests; what is more waits in
+//!    its outlet, in order, and the outlet's window makes the encoders wait.
+//! 3. A call that its transport forgets is given up some time after its timeout.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::judge::{Judgement, Sink, judge};
+use super::lane::{Bench, Flight, Lane};
+use super::load::{Load, Recompose};
+use super::redact;
+use super::tally::Tally;
+use super::transport::{Answer, Call, CallId, Failure, Transport};
+use crate::base::backoff::Backoff;
+use crate::base::count::Registry;
+use crate::base::outputs::OutputId;
+use crate::base::time::Mono;
+use crate::encode::outlet::Outlet;
+use crate::encode::{Encoding, Request};
+use crate::plan::{Output, OutputKind, Plan, Retry};
+
+/// Lanes of an output: tenants times encoders.
+pub const LANES_MAX: usize = 256;
+/// Requests in all lanes of an output.
+pub const HELD_MAX: usize = 1024;
+/// How long after a call's timeout it is given up if its transport does not end it.
+const GIVE_UP_MS: u64 = 5_000;
+/// Only what is judged is asked for. `items.*.status` keeps the place of good items.
+const BULK_PATH: &str = "/_bulk?filter_path=errors,items.*.status,items.*.error";
+
+/// What a turn has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Something was taken, sent or ended.
+    pub progress: bool,
+    /// When the next turn is due if no bell rings before.
+    pub deadline: Option<Mono>,
+}
+
+/// How an output fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputStatus {
+    /// Which output.
+    pub output: OutputId,
+    /// Its name.
+    pub name: String,
+    /// Lines stored.
+    pub acknowledged_lines: u64,
+    /// Body bytes before compression stored.
+    pub acknowledged_bytes: u64,
+    /// Lines given up.
+    pub rejected_lines: u64,
+    /// Requests sent again.
+    pub retries: u64,
+    /// Requests sent and not answered.
+    pub in_flight: u64,
+    /// Requests in lanes.
+    pub held: usize,
+    /// What went wrong last, in words.
+    pub last_error: Option<String>,
+    /// For how long the worst lane has been failing; `None` when no lane is.
+    pub failing_secs: Option<u64>,
+    /// 99th percentile of first record to acknowledgement, in milliseconds.
+    pub latency_p99_ms: Option<u64>,
+}
+
+/// (place of the output, tenant, encoder).
+type LaneKey = (usize, Option<Arc<str>>, u16);
+
+struct Side {
+    outlet: Arc<Outlet>,
+    name: String,
+    sink: Sink,
+    /// URL and `Authorization` header, spread over.
+    targets: Vec<(Arc<str>, Option<Arc<str>>)>,
+    tenant: Option<Arc<str>>,
+    retry: Retry,
+    timeout_ms: u64,
+    tally: Tally,
+    lanes: usize,
+    held: usize,
+    /// Taken, but there was no lane to be had.
+    waiting: Option<Request>,
+    calls: usize,
+}
+
+/// The lanes of all outputs.
+pub struct Deliverer {
+    sides: Vec<Side>,
+    lanes: BTreeMap<LaneKey, Lane>,
+    calls: BTreeMap<CallId, LaneKey>,
+    next_call: u64,
+    seed: u64,
+    recompose: Recompose,
+    ended: Vec<(CallId, Result<Answer, Failure>)>,
+    now: Mono,
+}
+
+impl std::fmt::Debug for Deliverer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Deliverer({} lanes, {} calls)",
+            self.lanes.len(),
+            self.calls.len()
+        )
+    }
+}
+
+impl Deliverer {
+    /// Lanes for the outputs of `plan` that have an outlet; `seed` decides the jitter, `recompose`
+    /// takes bodies apart.
+    #[must_use]
+    pub fn new(
+        plan: &Plan,
+        outlets: Vec<Arc<Outlet>>,
+        registry: &Registry,
+        seed: u64,
+        recompose: Recompose,
+    ) -> Self {
+        let side = |outlet: Arc<Outlet>| {
+            let output = plan.outputs.get(outlet.output.index())?;
+            Some(Side::new(output, outlet, registry))
+        };
+        Self {
+            sides: outlets.into_iter().filter_map(side).collect(),
+            lanes: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            seed,
+            recompose,
+            ended: Vec::new(),
+            now: Mono(0),
+        }
+    }
+
+    /// Ends what has ended, takes what is sealed, sends what is due.
+    pub fn turn(&mut self, now: Mono, transport: &mut impl Transport) -> Turn {
+        self.now = now;
+        let mut ended = std::mem::take(&mut self.ended);
+        transport.poll(&mut ended);
+        let mut progress = false;
+        for (id, end) in ended.drain(..) {
+            progress |= self.end(id, &end);
+        }
+        self.ended = ended;
+        progress |= self.give_up(transport);
+        progress |= self.intake();
+        progress |= self.send(transport);
+        Turn {
+            progress,
+            deadline: self.lanes.values().filter_map(Lane::deadline).min(),
+        }
+    }
+
+    /// Whether nothing is queued or in flight.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.lanes.is_empty()
+            && self
+                .sides
+                .iter()
+                .all(|side| side.waiting.is_none() && side.outlet.window() == 0)
+    }
+
+    /// How each output fares.
+    #[must_use]
+    pub fn status(&self) -> Vec<OutputStatus> {
+        let status = |(place, side): (usize, &Side)| {
+            let lanes = self.lanes.iter().filter(|(key, _)| key.0 == place);
+            let failing = lanes.filter_map(|(_, lane)| lane.failing_since).min();
+            OutputStatus {
+                output: side.outlet.output,
+                name: side.name.clone(),
+                acknowledged_lines: side.tally.acknowledged_lines.get(),
+                acknowledged_bytes: side.tally.acknowledged_bytes.get(),
+                rejected_lines: side.tally.rejected_lines(),
+                retries: side.tally.retried_requests(),
+                in_flight: side.tally.in_flight.get(),
+                held: side.held,
+                last_error: side.tally.last_error.clone(),
+                failing_secs: failing.map(|since| self.now.ms_since(since) / 1000),
+                latency_p99_ms: side.tally.latency_p99_ms(),
+            }
+        };
+        self.sides.iter().enumerate().map(status).collect()
+    }
+
+    fn end(&mut self, id: CallId, end: &Result<Answer, Failure>) -> bool {
+        let Some(key) = self.calls.remove(&id) else {
+            return false;
+        };
+        let side = &mut self.sides[key.0];
+        side.tally.in_flight.sub(1);
+        let Some(lane) = self.lanes.get_mut(&key) else {
+            return false;
+        };
+        if let Ok(answer) = end
+            && !(200..=299).contains(&answer.status)
+        {
+            side.tally.count_error(answer.status);
+        }
+        let judgement: Judgement = judge(side.sink, lane.items_in_flight(), end);
+        let (now, recompose) = (self.now, self.recompose);
+        let mut bench = Bench {
+            now,
+            recompose,
+            tally: &mut side.tally,
+        };
+        if let Some(bytes) = lane.end(judgement, &mut bench) {
+            side.outlet.release(bytes);
+            side.held -= 1;
+        }
+        if lane.queue.is_empty() {
+            self.lanes.remove(&key);
+            side.lanes -= 1;
+        }
+        true
+    }
+
+    fn give_up(&mut self, transport: &mut impl Transport) -> bool {
+        let late = |lane: &Lane| {
+            lane.flight
+                .as_ref()
+                .filter(|flight| flight.give_up <= self.now)
+                .map(|it| it.id)
+        };
+        let ids: Vec<CallId> = self.lanes.values().filter_map(late).collect();
+        for id in &ids {
+            transport.cancel(*id);
+            self.end(*id, &Err(Failure::Timeout));
+        }
+        !ids.is_empty()
+    }
+
+    fn intake(&mut self) -> bool {
+        let mut progress = false;
+        for place in 0..self.sides.len() {
+            while let Some(request) = self.sides[place].next() {
+                let key = (place, request.tenant.clone(), request.encoder);
+                let side = &mut self.sides[place];
+                if !self.lanes.contains_key(&key) {
+                    if side.lanes >= LANES_MAX {
+                        side.waiting = Some(request);
+                        break;
+                    }
+                    side.lanes += 1;
+                }
+                self.seed = self
+                    .seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                let backoff = Backoff::new(side.retry.min_ms, side.retry.max_ms, self.seed >> 16);
+                let lane = self.lanes.entry(key).or_insert_with(|| Lane::new(backoff));
+                lane.queue.push_back(Load::new(request));
+                side.held += 1;
+                progress = true;
+            }
+        }
+        progress
+    }
+
+    fn send(&mut self, transport: &mut impl Transport) -> bool {
+        let mut progress = false;
+        for (key, lane) in &mut self.lanes {
+            let Some(part) = lane.ready(self.now) else {
+                continue;
+            };
+            let side = &mut self.sides[key.0];
+            let call = side.call(key.1.as_ref(), part.encoding, part.body.clone());
+            let id = CallId(self.next_call);
+            self.next_call += 1;
+            let give_up = self.now.plus_ms(side.timeout_ms.saturating_add(GIVE_UP_MS));
+            lane.flight = Some(Flight { id, give_up });
+            self.calls.insert(id, key.clone());
+            side.tally.in_flight.add(1);
+            transport.send(id, call);
+            progress = true;
+        }
+        progress
+    }
+}
+
+impl Side {
+    fn new(output: &Output, outlet: Arc<Outlet>, registry: &Registry) -> Self {
+        let target = |url: &str, path: &str| {
+            let (url, authorization) = redact::endpoint(url);
+            let url = if path.is_empty() {
+                &url
+            } else {
+                url.trim_end_matches('/')
+            };
+            (format!("{url}{path}").into(), authorization)
+        };
+        let (sink, targets, tenant) = match &output.kind {
+            OutputKind::Loki(loki) => (
+                Sink::Loki,
+                vec![target(&loki.url, "")],
+                loki.tenant.as_deref(),
+            ),
+            OutputKind::Elasticsearch(bulk) => {
+                let targets = bulk.urls.iter().map(|url| target(url, BULK_PATH)).collect();
+                (Sink::Bulk, targets, None)
+            }
+        };
+        Self {
+            outlet,
+            name: output.name.clone(),
+            sink,
+            targets,
+            tenant: tenant.map(Arc::from),
+            retry: output.retry,
+            timeout_ms: output.timeout_ms,
+            tally: Tally::new(&output.name, registry),
+            lanes: 0,
+            held: 0,
+            waiting: None,
+            calls: 0,
+        }
+    }
+
+    fn next(&mut self) -> Option<Request> {
+        if self.held >= HELD_MAX {
+            return None;
+        }
+        self.waiting.take().or_else(|| self.outlet.take())
+    }
+
+    fn call(&mut self, tenant: Option<&Arc<str>>, encoding: Encoding, body: bytes::Bytes) -> Call {
+        let place = self.calls % self.targets.len().max(1);
+        self.calls = self.calls.wrapping_add(1);
+        let (url, authorization) = self.targets.get(place).cloned().unwrap_or_default();
+        let content = match self.sink {
+            Sink::Loki => "application/x-protobuf",
+            Sink::Bulk => "application/x-ndjson",
+        };
+        let mut headers = vec![("content-type", Arc::from(content))];
+        if encoding == Encoding::Gzip {
+            headers.push(("content-encoding", Arc::from("gzip")));
+        }
+        if let Some(tenant) = tenant.or(self.tenant.as_ref()) {
+            headers.push(("x-scope-orgid", Arc::clone(tenant)));
+        }
+        if let Some(authorization) = authorization {
+            headers.push(("authorization", authorization));
+        }
+        Call {
+            output: self.outlet.output,
+            url,
+            headers,
+            body,
+            timeout_ms: self.timeout_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "deliverer_tests.rs"]
+mod tests;

@@ -1,0 +1,370 @@
+//! Kubelet's tree, kept by directory watches.
+//!
+//! ```text
+//! root -- pod directories -- container directories -- files
+//! ```
+//!
+//! 1. A directory is watched before it is listed, so that no name is missed between the two.
+//! 2. A listing is the truth: what it shows and is not known has come, what is known and not shown
+//!    has left. An event only says which directory to list, or names what came.
+//! 3. A watch that the system refuses is tried again by the sweep, which lists everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::name::{log_file, pod_directory};
+use super::{Event, Place};
+use crate::base::count::{Counter, Registry};
+use crate::base::files::{DirEvent, EntryKind, Files, WatchId};
+use crate::base::time::Mono;
+use crate::plan::{InputKind, Plan};
+use crate::ticket::{LogId, Meta, Source};
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The next sweep.
+    pub deadline: Option<Mono>,
+}
+
+#[derive(Debug)]
+enum Level {
+    Root {
+        input: usize,
+    },
+    Pod {
+        input: usize,
+        namespace: Arc<str>,
+        pod: Arc<str>,
+        uid: Arc<str>,
+    },
+    Container {
+        source: Arc<Source>,
+        files: BTreeMap<OsString, Place>,
+    },
+}
+
+#[derive(Debug)]
+struct Directory {
+    level: Level,
+    watch: Option<WatchId>,
+}
+
+/// Kubelet's tree.
+#[derive(Debug)]
+pub struct Tree {
+    node: Arc<str>,
+    roots: Vec<PathBuf>,
+    sweep_ms: u64,
+    next_sweep: Mono,
+    directories: BTreeMap<PathBuf, Directory>,
+    watches: BTreeMap<WatchId, PathBuf>,
+    next_log: u32,
+    starting: bool,
+    refused: Arc<Counter>,
+    late: Arc<Counter>,
+    overflows: Arc<Counter>,
+    skipped: Arc<Counter>,
+}
+
+impl Tree {
+    /// The trees of the plan's inputs, not listed yet. `node` becomes the sources' node.
+    #[must_use]
+    pub fn new(plan: &Plan, node: &str, registry: &Registry) -> Self {
+        let count = |name, help| registry.counter(name, help, &[]);
+        let root = |kind: &InputKind| match kind {
+            InputKind::Pods { root } => root.clone(),
+        };
+        Self {
+            node: node.into(),
+            roots: plan.inputs.iter().map(|input| root(&input.kind)).collect(),
+            sweep_ms: plan.wake.sweep_ms,
+            next_sweep: Mono(0).plus_ms(plan.wake.sweep_ms),
+            directories: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            next_log: 0,
+            starting: true,
+            refused: count(
+                "tailwake_watches_refused_total",
+                "Directory watches refused.",
+            ),
+            late: count(
+                "tailwake_discovery_late_finds_total",
+                "Names only the sweep found.",
+            ),
+            overflows: count(
+                "tailwake_watch_overflows_total",
+                "Times directory events were lost.",
+            ),
+            skipped: count(
+                "tailwake_names_skipped_total",
+                "Names that are no log of kubelet's.",
+            ),
+        }
+    }
+
+    /// The first listing: what it finds was there before the agent.
+    pub fn start<F: Files>(&mut self, files: &F, out: &mut Vec<Event>) {
+        for (input, root) in self.roots.clone().into_iter().enumerate() {
+            self.enter(files, root, Level::Root { input }, out);
+        }
+        self.starting = false;
+    }
+
+    /// Takes up what happened, and sweeps when it is time.
+    pub fn turn<F: Files>(&mut self, files: &F, now: Mono, out: &mut Vec<Event>) -> Turn {
+        let mut events = Vec::new();
+        if let Err(error) = files.events(&mut events) {
+            tracing::warn!(%error, "cannot read directory events; the sweep finds what came");
+        }
+        let mut stale = BTreeSet::new();
+        for event in events {
+            match event {
+                DirEvent::Came(watch, _) | DirEvent::Left(watch, _) => {
+                    stale.extend(self.watches.get(&watch).cloned());
+                }
+                DirEvent::Ended(watch) => {
+                    if let Some(path) = self.watches.remove(&watch) {
+                        if let Some(directory) = self.directories.get_mut(&path) {
+                            directory.watch = None;
+                        }
+                        stale.insert(path);
+                    }
+                }
+                DirEvent::Overflow => {
+                    self.overflows.add(1);
+                    stale.extend(self.directories.keys().cloned());
+                }
+            }
+        }
+        for path in stale {
+            self.list(files, &path, out);
+        }
+        if self.sweep_ms > 0 && now >= self.next_sweep {
+            self.next_sweep = now.plus_ms(self.sweep_ms);
+            let before = out.len();
+            self.sweep(files, out);
+            self.late.add((out.len() - before) as u64);
+        }
+        Turn {
+            deadline: (self.sweep_ms > 0).then_some(self.next_sweep),
+        }
+    }
+
+    /// Lists everything again and tries refused watches again.
+    pub fn sweep<F: Files>(&mut self, files: &F, out: &mut Vec<Event>) {
+        for (input, root) in self.roots.clone().into_iter().enumerate() {
+            if !self.directories.contains_key(&root) {
+                self.enter(files, root, Level::Root { input }, out);
+            }
+        }
+        let paths: Vec<PathBuf> = self.directories.keys().cloned().collect();
+        for path in paths {
+            self.watch(files, &path);
+            self.list(files, &path, out);
+        }
+    }
+
+    fn enter<F: Files>(&mut self, files: &F, path: PathBuf, level: Level, out: &mut Vec<Event>) {
+        self.directories
+            .insert(path.clone(), Directory { level, watch: None });
+        self.watch(files, &path);
+        self.list(files, &path, out);
+    }
+
+    fn watch<F: Files>(&mut self, files: &F, path: &Path) {
+        let Some(directory) = self.directories.get_mut(path) else {
+            return;
+        };
+        if directory.watch.is_some() {
+            return;
+        }
+        match files.watch(path) {
+            Ok(watch) => {
+                directory.watch = Some(watch);
+                self.watches.insert(watch, path.to_owned());
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                if self.refused.get() == 0 {
+                    tracing::warn!(path = %path.display(), %error,
+                        "cannot watch a directory; the sweep serves it. If this is ENOSPC or EMFILE, raise fs.inotify.max_user_watches or max_user_instances");
+                }
+                self.refused.add(1);
+            }
+        }
+    }
+
+    fn list<F: Files>(&mut self, files: &F, path: &Path, out: &mut Vec<Event>) {
+        let Some(directory) = self.directories.get(path) else {
+            return;
+        };
+        let mut entries = match files.list(path) {
+            Ok(entries) => entries,
+            Err(error) => {
+                let gone = error.kind() == std::io::ErrorKind::NotFound;
+                if gone && !matches!(directory.level, Level::Root { .. }) {
+                    self.leave(files, path, out);
+                } else if gone {
+                    self.leave_children(files, path, &BTreeSet::new(), out);
+                    self.directories.remove(path);
+                } else {
+                    tracing::warn!(path = %path.display(), %error, "cannot list a directory; tried again by the sweep");
+                }
+                return;
+            }
+        };
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Level::Container { .. } = directory.level {
+            let names = entries.iter().filter(|entry| entry.kind == EntryKind::File);
+            let names = names.map(|entry| entry.name.clone()).collect();
+            return self.list_files(path, names, out);
+        }
+        let shown: BTreeSet<OsString> = entries
+            .into_iter()
+            .filter(|entry| entry.kind == EntryKind::Directory)
+            .map(|entry| entry.name)
+            .collect();
+        self.leave_children(files, path, &shown, out);
+        for name in shown {
+            let child = path.join(&name);
+            if self.directories.contains_key(&child) {
+                continue;
+            }
+            match self.level_of(path, &name.to_string_lossy()) {
+                Some(level) => self.enter(files, child, level, out),
+                None => self.skipped.add(1),
+            }
+        }
+    }
+
+    fn level_of(&mut self, parent: &Path, name: &str) -> Option<Level> {
+        match &self.directories.get(parent)?.level {
+            Level::Root { input } => {
+                let (namespace, pod, uid) = pod_directory(name)?;
+                let (namespace, pod, uid) = (namespace.into(), pod.into(), uid.into());
+                Some(Level::Pod {
+                    input: *input,
+                    namespace,
+                    pod,
+                    uid,
+                })
+            }
+            Level::Pod {
+                input,
+                namespace,
+                pod,
+                uid,
+            } => {
+                let log = LogId(self.next_log);
+                self.next_log += 1;
+                let source = Source {
+                    log,
+                    input: *input,
+                    key: format!("{namespace}_{pod}_{uid}/{name}").into(),
+                    filename: parent.join(name).join("0.log").to_string_lossy().into(),
+                    meta: Meta {
+                        namespace: Arc::clone(namespace),
+                        pod: Arc::clone(pod),
+                        uid: Arc::clone(uid),
+                        container: name.into(),
+                        node: Arc::clone(&self.node),
+                    },
+                    labels: Vec::new(),
+                    tag: None,
+                };
+                Some(Level::Container {
+                    source: Arc::new(source),
+                    files: BTreeMap::new(),
+                })
+            }
+            Level::Container { .. } => None,
+        }
+    }
+
+    /// Names that left are told first as gone; the reader knows a renamed file by its inode.
+    fn list_files(&mut self, path: &Path, names: Vec<OsString>, out: &mut Vec<Event>) {
+        let (starting, skipped) = (self.starting, Arc::clone(&self.skipped));
+        let Some(Directory {
+            level: Level::Container { source, files },
+            ..
+        }) = self.directories.get_mut(path)
+        else {
+            return;
+        };
+        let mut shown = BTreeMap::new();
+        for name in names {
+            match log_file(&name.to_string_lossy()) {
+                Some(place) => drop(shown.insert(name, place)),
+                None if files.is_empty() => skipped.add(1),
+                None => {}
+            }
+        }
+        for name in files.keys().filter(|name| !shown.contains_key(*name)) {
+            out.push(Event::Gone {
+                source: Arc::clone(source),
+                path: path.join(name),
+            });
+        }
+        // A rename puts a new file under a known name: every name that is not rotated is told
+        // again when another came, and the reader sees by the inode whether it is the same file.
+        let came = shown.keys().any(|name| !files.contains_key(name));
+        let mut order: Vec<(&OsString, &Place)> = shown.iter().collect();
+        order.sort_by_key(|(_, place)| **place);
+        for (name, place) in order {
+            let current = place.rotated == super::Rotated::Current;
+            if !files.contains_key(name) || (came && current) {
+                let (source, path) = (Arc::clone(source), path.join(name));
+                out.push(Event::Found {
+                    source,
+                    path,
+                    place: *place,
+                    at_start: starting,
+                });
+            }
+        }
+        *files = shown;
+    }
+
+    fn leave_children<F: Files>(
+        &mut self,
+        files: &F,
+        path: &Path,
+        shown: &BTreeSet<OsString>,
+        out: &mut Vec<Event>,
+    ) {
+        let children = self
+            .directories
+            .range(path.to_owned()..)
+            .map(|(child, _)| child);
+        let gone: Vec<PathBuf> = children
+            .take_while(|child| child.starts_with(path))
+            .filter(|child| child.parent() == Some(path))
+            .filter(|child| child.file_name().is_none_or(|name| !shown.contains(name)))
+            .cloned()
+            .collect();
+        gone.iter().for_each(|child| self.leave(files, child, out));
+    }
+
+    fn leave<F: Files>(&mut self, files: &F, path: &Path, out: &mut Vec<Event>) {
+        self.leave_children(files, path, &BTreeSet::new(), out);
+        let Some(directory) = self.directories.remove(path) else {
+            return;
+        };
+        if let Some(watch) = directory.watch {
+            self.watches.remove(&watch);
+            files.unwatch(watch);
+        }
+        if let Level::Container { source, files } = directory.level {
+            for name in files.keys() {
+                out.push(Event::Gone {
+                    source: Arc::clone(&source),
+                    path: path.join(name),
+                });
+            }
+            out.push(Event::Ended { source });
+        }
+    }
+}

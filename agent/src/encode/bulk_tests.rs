@@ -1,0 +1,164 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::super::compress::inflate;
+use super::super::fixture::{Told, record, source, ticket};
+use super::super::loki::slice;
+use super::super::subset::subset;
+use super::*;
+
+fn bulk(data_stream: bool, gzip_level: u32) -> Bulk {
+    let output = ElasticsearchOutput {
+        urls: Vec::new(),
+        index: "logs-\"x\"".into(),
+        data_stream,
+        gzip_level,
+    };
+    Bulk::new(&output, Arc::new(Counter::default()))
+}
+
+/// The document of one text, as text, without its newline.
+fn document(text: &[u8]) -> String {
+    let told = Arc::new(Told::default());
+    let (source, owed) = (source(&[]), ticket(&told, 0, 1));
+    let mut bulk = bulk(true, 1);
+    bulk.push(0, &mut record(&source, &owed, text), Claim::default());
+    owed.settle();
+    let sealed = bulk.seal(0).unwrap();
+    let raw = String::from_utf8(inflate(sealed.encoding, &sealed.body).unwrap()).unwrap();
+    let lines: Vec<&str> = raw.split('\n').collect();
+    assert_eq!((lines.len(), lines[2]), (3, ""), "two whole lines: {raw:?}");
+    lines[1].to_owned()
+}
+
+/// What the body adds to our own keys.
+fn added(text: &[u8]) -> Value {
+    let Value::Object(mut object) = serde_json::from_str(&document(text)).unwrap() else {
+        return Value::Null;
+    };
+    assert_eq!(
+        object.remove("@timestamp"),
+        Some(json!("2026-11-24T05:00:00.123456789Z"))
+    );
+    assert_eq!(object.remove("stream"), Some(json!("stdout")));
+    let kubernetes = json!({"namespace": "default", "pod": "web-1", "uid": "0a1b",
+        "container": "app", "node": "node-1"});
+    assert_eq!(object.remove("kubernetes"), Some(kubernetes));
+    let log = json!({"file": "/var/log/pods/default_web-1_0a1b/app/0.log", "offset": 7});
+    assert_eq!(object.remove("log"), Some(log));
+    Value::Object(object)
+}
+
+#[test]
+fn a_text_is_a_message_and_a_json_body_is_spliced() {
+    let table: [(&[u8], Value); 12] = [
+        (b"plain", json!({"message": "plain"})),
+        (b"", json!({"message": ""})),
+        (b"\xff", json!({"message": "\u{fffd}"})),
+        (b"[1]", json!({"message": "[1]"})),
+        (b"{\"a\":", json!({"message": "{\"a\":"})),
+        (b"{}", json!({})),
+        (b"  { }\r", json!({})),
+        (
+            br#"{"message":"m","n":{"message":[1,{}]}}"#,
+            json!({"message": "m", "n": {"message": [1, {}]}}),
+        ),
+        (
+            b"{\"a\":1,\n \"b\":\r\n\"x\\ny\"}",
+            json!({"a": 1, "b": "x\ny"}),
+        ),
+        (br#"{"stream":"mine","a":1}"#, json!({"a": 1})),
+        (br#"{"log":"mine","@timestamp":3,"labels.x":1}"#, json!({})),
+        (
+            br#"{"log.level":"info","log.file.path":"/x","log.offset":1}"#,
+            json!({"log.level": "info"}),
+        ),
+    ];
+    for (text, want) in table {
+        assert_eq!(added(text), want, "{:?}", String::from_utf8_lossy(text));
+    }
+}
+
+#[test]
+fn a_spliced_body_keeps_its_bytes() {
+    let body = r#""n":12345678901234567890123,"f":1.10,"e":"\u00e9","d":{"x" : [1, 2]}"#;
+    let document = document(format!("{{{body}}}").as_bytes());
+    assert!(document.ends_with(&format!(",{body}}}")), "{document}");
+}
+
+#[test]
+fn labels_are_merged_and_the_record_wins() {
+    let told = Arc::new(Told::default());
+    let (source, owed) = (
+        source(&[("app", "a"), ("app.io/name", "n"), ("no", "")]),
+        ticket(&told, 0, 1),
+    );
+    let check = |fill: &dyn Fn(&mut Record<'_>), want: Value| {
+        let mut bulk = bulk(false, 0);
+        let mut record = record(&source, &owed, b"x");
+        fill(&mut record);
+        bulk.push(0, &mut record, Claim::default());
+        let sealed = bulk.seal(0).unwrap();
+        let mut lines = sealed.body.split(|byte| *byte == b'\n');
+        let action: Value = serde_json::from_slice(lines.next().unwrap()).unwrap();
+        assert_eq!(action, json!({"index": {"_index": "logs-\"x\""}}));
+        let document: Value = serde_json::from_slice(lines.next().unwrap()).unwrap();
+        assert_eq!(document["labels"], want);
+        assert_eq!(document["log"].get("cut").is_some(), record.cut);
+    };
+    check(&|_| (), json!({"app": "a", "app_io/name": "n"}));
+    check(
+        &|record| record.cut = true,
+        json!({"app": "a", "app_io/name": "n"}),
+    );
+    check(
+        &|record| {
+            record.labels.push(("app".into(), b"b"[..].into()));
+            record.structured.push(("trace".into(), b"\xff"[..].into()));
+        },
+        json!({"app": "b", "app_io/name": "n", "trace": "\u{fffd}"}),
+    );
+    owed.settle();
+}
+
+proptest! {
+    /// Each item is its two lines, and any subset is a body of just these items.
+    #[test]
+    fn items_point_at_their_bytes(
+        lines in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..20),
+        mask in any::<u32>(),
+        level in 0u32..3,
+    ) {
+        let told = Arc::new(Told::default());
+        let (source, owed) = (source(&[]), ticket(&told, 0, 1));
+        let mut bulk = bulk(true, level);
+        for line in &lines {
+            bulk.push(0, &mut record(&source, &owed, line), Claim::default());
+        }
+        owed.settle();
+        let sealed = bulk.seal(0).unwrap();
+        let messages = |encoding, body: &[u8], items: &[Item]| -> Vec<String> {
+            let raw = inflate(encoding, body).unwrap();
+            assert_eq!(items.last().map_or(0, |item| item.range.end) as usize, raw.len());
+            items.iter().map(|item| {
+                let two = slice(&raw, &item.range).unwrap();
+                let mut two = two.split_inclusive(|byte| *byte == b'\n');
+                let action: Value = serde_json::from_slice(two.next().unwrap()).unwrap();
+                assert!(action["create"].is_object());
+                let document: Value = serde_json::from_slice(two.next().unwrap()).unwrap();
+                assert!(two.next().is_none());
+                document["message"].as_str().unwrap().to_owned()
+            }).collect()
+        };
+        let lossy = |line: &Vec<u8>| String::from_utf8_lossy(line).into_owned();
+        let want: Vec<String> = lines.iter().map(lossy).collect();
+        prop_assert_eq!(&messages(sealed.encoding, &sealed.body, &sealed.items), &want);
+        let keep: Vec<usize> = (0..want.len()).filter(|at| mask & (1 << at) != 0).collect();
+        let (items, groups) = (&sealed.items, &sealed.groups);
+        let part = subset(sealed.encoding, &sealed.body, items, groups, &keep).unwrap();
+        let want: Vec<String> = keep.iter().map(|at| want[*at].clone()).collect();
+        prop_assert_eq!(messages(sealed.encoding, &part.body, &part.items), want);
+    }
+}

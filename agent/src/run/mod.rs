@@ -1,0 +1,48 @@
+//! Wiring: makes the rooms of a plan, starts their threads, and ends them in order.
+//!
+//! ```text
+//! control (tokio): signals, discovery, delivery, admin
+//! readers: discover::Event -> Feed      encoders: Feed -> Request      disk: positions
+//! end: discovery -> readers -> encoders -> delivery -> ledger -> disk
+//! ```
+//!
+//! 1. A data thread is `loop { turn; park }` and nothing else.
+//! 2. At the end each stage is emptied before the next is told to end; what the grace period cuts
+//!    off stays unacknowledged in its file and is read again at the next start.
+
+mod control;
+mod state;
+mod status;
+mod threads;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+pub use status::Status;
+
+use crate::base::count::Registry;
+use crate::plan::Plan;
+
+/// What a run is told beside its plan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Make the agent's own threads this many processors' worth; `None` = what the machine has.
+    pub cpus: Option<usize>,
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting, with what was being done to what.
+pub fn run(plan: Plan, options: Options) -> anyhow::Result<()> {
+    let registry = Arc::new(Registry::default());
+    let state = state::State::take(&plan.state)?;
+    let positions = state.load_positions(&registry);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the control thread's runtime")?;
+    let threads = threads::Threads::start(&plan, options, positions, &registry)?;
+    runtime.block_on(control::control(&plan, threads, state, registry))
+}

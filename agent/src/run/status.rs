@@ -1,0 +1,121 @@
+//! What `/status`, `/ready` and `/healthz` say.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::threads::Threads;
+use crate::admin::StatusSource;
+use crate::base::count::Registry;
+use crate::deliver::OutputStatus;
+use crate::encode::Outlet;
+use crate::ledger::{Ledger, LogAccount};
+use crate::wake::Report;
+
+/// What the admin listener tells of the agent.
+#[derive(Debug)]
+pub struct Status {
+    ledger: Arc<Ledger>,
+    outlets: Vec<Arc<Outlet>>,
+    report: Report,
+    io: &'static str,
+    registry: Arc<Registry>,
+    found: AtomicBool,
+    outputs: Mutex<Vec<OutputStatus>>,
+}
+
+impl Status {
+    pub(super) fn new(threads: &Threads, registry: Arc<Registry>) -> Self {
+        Self {
+            ledger: Arc::clone(&threads.ledger),
+            outlets: threads.outlets.clone(),
+            report: threads.report.clone(),
+            io: threads.io,
+            registry,
+            found: AtomicBool::new(false),
+            outputs: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The first listing is done.
+    pub(super) fn found(&self) {
+        self.found.store(true, Ordering::Release);
+    }
+
+    /// How the outputs fare now.
+    pub(super) fn outputs(&self, outputs: Vec<OutputStatus>) {
+        *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
+    }
+
+    fn container(&self, log: &LogAccount) -> Value {
+        let outputs: serde_json::Map<String, Value> = (self.ledger.outputs().iter())
+            .zip(&log.settled)
+            .map(|(name, settled)| {
+                (
+                    name.clone(),
+                    json!({"lines": settled.lines, "bytes": settled.bytes}),
+                )
+            })
+            .collect();
+        let meta = &log.source.meta;
+        json!({
+            "namespace": &*meta.namespace, "pod": &*meta.pod, "container": &*meta.container,
+            "uid": &*meta.uid, "read_lines": log.read.lines, "read_bytes": log.read.bytes,
+            "reread_bytes": log.reread_bytes, "outputs": outputs,
+        })
+    }
+}
+
+impl StatusSource for Status {
+    fn status(&self) -> Value {
+        let accounts = self.ledger.accounts();
+        let read = |of: fn(&LogAccount) -> u64| accounts.iter().map(of).sum::<u64>();
+        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let outputs: serde_json::Map<String, Value> = (outputs.iter())
+            .map(|output| {
+                let outlet = &self.outlets[output.output.index()];
+                let said = json!({
+                    "lines_acknowledged": output.acknowledged_lines,
+                    "bytes_acknowledged": output.acknowledged_bytes,
+                    "lines_rejected": output.rejected_lines,
+                    "retries": output.retries,
+                    "in_flight": output.in_flight,
+                    "window_bytes": outlet.window(),
+                    "detached": outlet.is_detached(),
+                    "last_error": output.last_error,
+                    "failing_secs": output.failing_secs,
+                    "latency_p99_ms": output.latency_p99_ms,
+                });
+                (output.name.clone(), said)
+            })
+            .collect();
+        let skipped = self.report.skipped.iter();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "rung": self.report.rung.name(),
+            "rungs_skipped": skipped
+                .map(|skipped| json!({"rung": skipped.rung.name(), "why": skipped.why}))
+                .collect::<Vec<_>>(),
+            "io": self.io,
+            "lines_read": read(|log| log.read.lines),
+            "bytes_read": read(|log| log.read.bytes),
+            "wakes": self.registry.value("tailwake_wakes_total"),
+            "late_finds": self.registry.value("tailwake_sweep_late_finds_total"),
+            "outputs": outputs,
+            "containers": accounts.iter().map(|log| self.container(log)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.found.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err("the first listing is under way".to_owned())
+    }
+
+    fn healthy(&self) -> Result<(), String> {
+        // The answer comes from the control thread: giving it is the proof that it turns.
+        Ok(())
+    }
+}

@@ -1,0 +1,407 @@
+//! What an encoder does with what a reader tells it: frames, walks, keeps, and lets go in time.
+//!
+//! ```text
+//! feed: Chunk ---> lines ---> walk ---> Sink        what is kept stays under (log, pass)
+//!       Merged --> claims join the other pass's     Abandoned --> dropped unsettled
+//!       Ended ---> all of it walks on               tick --> what is due walks on
+//! ```
+//!
+//! 1. A pass that keeps nothing has no entry: memory follows what is kept, not what was seen.
+//! 2. What is let go at once is let go from upstream to downstream, so that nothing is left behind.
+//! 3. Two passes are one again only where they keep the very same beginning.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::held::{Held, add_claim};
+use super::json::JsonScratch;
+use super::program::Program;
+use super::record::{Extracted, Json, Labels, Record, Sink, Stream, TimeOrigin};
+use super::walk::{Counts, Keep, Walk};
+use crate::base::count::{Counter, Registry};
+use crate::base::time::{Mono, Timestamp};
+use crate::line::{Frame, Line, SecondCache, Tail};
+use crate::ticket::{Chunk, Feed, LogId, PassId, Source, Ticket};
+
+/// What may stand before a text that is as long as a record may be.
+const HEAD_BYTES: usize = 128;
+
+/// The steps of one encoder with everything they keep.
+pub struct Machine {
+    program: Arc<Program>,
+    passes: BTreeMap<(LogId, PassId), Pass>,
+    /// No kept record is due before this moment.
+    due: Option<Mono>,
+    held_bytes: u64,
+    scratch: JsonScratch,
+    seconds: SecondCache,
+    counts: Counts,
+    counters: Counters,
+    encoder: u16,
+}
+
+/// What one pass keeps between chunks.
+#[derive(Debug, Default)]
+struct Pass {
+    frame: Frame,
+    keep: Keep,
+}
+
+impl Pass {
+    fn is_empty(&self) -> bool {
+        self.frame.is_empty() && self.keep.is_empty()
+    }
+
+    fn bytes(&self) -> u64 {
+        let tail = self.frame.tail.as_ref();
+        let tail = tail.map_or(0, |tail| tail.text.capacity() as u64);
+        self.keep.holds.iter().map(Held::bytes).sum::<u64>() + tail
+    }
+
+    fn due(&self) -> Option<Mono> {
+        self.keep.holds.iter().filter_map(|held| held.due).min()
+    }
+}
+
+/// The time of a turn, and where its records go.
+struct Turn<'s> {
+    now: Mono,
+    wall: Timestamp,
+    sink: &'s mut dyn Sink,
+}
+
+impl Machine {
+    /// A machine that keeps nothing yet.
+    #[must_use]
+    pub fn new(program: Arc<Program>, registry: &Registry, encoder: u16) -> Self {
+        let counters = Counters::new(registry, &program);
+        let counts = Counts {
+            dropped: vec![0; program.reasons.len()],
+            ..Counts::default()
+        };
+        Self {
+            program,
+            passes: BTreeMap::new(),
+            due: None,
+            held_bytes: 0,
+            scratch: JsonScratch::new(),
+            seconds: SecondCache::default(),
+            counts,
+            counters,
+            encoder,
+        }
+    }
+
+    /// Takes in what the reader tells.
+    pub fn feed(&mut self, feed: Feed, now: Mono, wall: Timestamp, sink: &mut dyn Sink) {
+        let mut turn = Turn { now, wall, sink };
+        match feed {
+            Feed::Chunk(chunk) => self.chunk(chunk, &mut turn),
+            Feed::Merged { log, pass, into } => self.merge(log, pass, into, &mut turn),
+            Feed::Abandoned { log, pass } => {
+                // Its claims are dropped with it.
+                self.take((log, pass));
+            }
+            Feed::Ended { log } => {
+                let passes = (log, PassId(0))..=(log, PassId(u32::MAX));
+                let keys: SmallVec<[_; 4]> =
+                    self.passes.range(passes).map(|(key, _)| *key).collect();
+                for key in keys {
+                    let mut pass = self.take(key);
+                    self.end(&mut pass, &mut turn);
+                }
+            }
+        }
+        self.counters.add(&mut self.counts);
+    }
+
+    /// Lets go what is due.
+    pub fn tick(&mut self, now: Mono, wall: Timestamp, sink: &mut dyn Sink) {
+        if self.due.is_none_or(|due| due > now) {
+            return;
+        }
+        let mut turn = Turn { now, wall, sink };
+        let due = |pass: &Pass| pass.due().is_some_and(|due| due <= now);
+        let keys = self.passes.iter().filter(|(_, pass)| due(pass));
+        let keys: Vec<_> = keys.map(|(key, _)| *key).collect();
+        for key in keys {
+            let mut pass = self.take(key);
+            self.let_go(&mut pass, &mut turn, |held_due| {
+                held_due.is_some_and(|due| due <= now)
+            });
+            self.put(key, pass);
+        }
+        self.due = self.passes.values().filter_map(Pass::due).min();
+        self.counters.add(&mut self.counts);
+    }
+
+    /// When the next `tick` may have something to do.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Mono> {
+        self.due
+    }
+
+    /// Bytes of text that are kept.
+    #[must_use]
+    pub const fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    fn chunk(&mut self, chunk: Chunk, turn: &mut Turn<'_>) {
+        let key = (chunk.source.log, chunk.pass);
+        let mut pass = self.take(key);
+        let line_max = self.program.record_max.saturating_add(HEAD_BYTES);
+        // The frame counts on its own, since the walk counts while lines come.
+        let mut framed = std::mem::take(&mut self.counts.frame);
+        let Pass { frame, keep } = &mut pass;
+        let mut walk = self.walk(keep, turn);
+        frame.lines(&chunk, line_max, &mut framed, |line| {
+            let wall = walk.wall;
+            walk.start(&mut record(line, &chunk.source, &chunk.ticket, wall));
+        });
+        let walked = &mut self.counts.frame;
+        walked.lines += framed.lines;
+        walked.cut += framed.cut;
+        walked.bytes_cut += framed.bytes_cut;
+        self.put(key, pass);
+        chunk.ticket.settle();
+    }
+
+    /// What `from` keeps joins what `into` keeps of the same beginning, or goes on by itself.
+    fn merge(&mut self, log: LogId, from: PassId, into: PassId, turn: &mut Turn<'_>) {
+        let mut pass = self.take((log, from));
+        let mut other = self.take((log, into));
+        let tails = (&mut pass.frame.tail, &mut other.frame.tail);
+        if let (tail @ Some(_), Some(same)) = tails
+            && tail
+                .as_ref()
+                .is_some_and(|tail| (tail.file, tail.offset) == (same.file, same.offset))
+            && let Some(tail) = tail.take()
+        {
+            tail.claims
+                .into_iter()
+                .for_each(|claim| add_claim(&mut same.claims, claim));
+        }
+        let mut place = 0;
+        while place < pass.keep.holds.len() {
+            let held = &pass.keep.holds[place];
+            let same = other
+                .keep
+                .holds
+                .iter_mut()
+                .find(|other| other.is_same(held));
+            let Some(same) = same else {
+                place += 1;
+                continue;
+            };
+            let held = pass.keep.holds.swap_remove(place);
+            held.claims
+                .into_iter()
+                .for_each(|claim| add_claim(&mut same.claims, claim));
+        }
+        self.end(&mut pass, turn);
+        self.put((log, into), other);
+    }
+
+    /// Lets everything go that a pass keeps: nothing more comes of it.
+    fn end(&mut self, pass: &mut Pass, turn: &mut Turn<'_>) {
+        if let Some(tail) = pass.frame.tail.take() {
+            self.counts.frame.lines += 1;
+            self.finish_tail(tail, &mut pass.keep, turn);
+        }
+        self.let_go(pass, turn, |_| true);
+    }
+
+    fn finish_tail(&mut self, tail: Tail, keep: &mut Keep, turn: &mut Turn<'_>) {
+        let Tail {
+            source,
+            offset,
+            text,
+            mut claims,
+            ..
+        } = tail;
+        // It was made with a claim.
+        let Some(ticket) = claims.pop() else {
+            return;
+        };
+        let line = Line {
+            text: text.into(),
+            offset,
+            cut: false,
+            claims,
+        };
+        let wall = turn.wall;
+        self.walk(keep, turn)
+            .start(&mut record(line, &source, &ticket, wall));
+        ticket.settle();
+    }
+
+    /// Lets records go that `when` accepts by the time they are due.
+    fn let_go(
+        &mut self,
+        pass: &mut Pass,
+        turn: &mut Turn<'_>,
+        when: impl Fn(Option<Mono>) -> bool,
+    ) {
+        loop {
+            // Upstream first: a higher place is never downstream of a lower one.
+            let holds = pass.keep.holds.iter().enumerate();
+            let next = holds
+                .filter(|(_, held)| when(held.due))
+                .max_by_key(|(_, held)| (held.op, std::cmp::Reverse(held.stream)));
+            let Some((place, _)) = next else {
+                return;
+            };
+            let held = pass.keep.holds.swap_remove(place);
+            self.walk(&mut pass.keep, turn).resume(held);
+        }
+    }
+
+    fn walk<'m>(&'m mut self, keep: &'m mut Keep, turn: &'m mut Turn<'_>) -> Walk<'m> {
+        Walk {
+            program: &self.program,
+            keep,
+            scratch: &mut self.scratch,
+            seconds: &mut self.seconds,
+            counts: &mut self.counts,
+            sink: &mut *turn.sink,
+            now: turn.now,
+            wall: turn.wall,
+        }
+    }
+
+    fn take(&mut self, key: (LogId, PassId)) -> Pass {
+        let pass = self.passes.remove(&key).unwrap_or_default();
+        self.held_bytes -= pass.bytes();
+        pass
+    }
+
+    fn put(&mut self, key: (LogId, PassId), pass: Pass) {
+        if pass.is_empty() {
+            return;
+        }
+        self.held_bytes += pass.bytes();
+        if let Some(due) = pass.due() {
+            self.due = Some(self.due.map_or(due, |known| known.min(due)));
+        }
+        self.passes.insert(key, pass);
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("encoder", &self.encoder)
+            .field("passes", &self.passes.len())
+            .field("held_bytes", &self.held_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+fn record<'c>(
+    line: Line<'c>,
+    source: &'c Arc<Source>,
+    ticket: &'c Ticket,
+    wall: Timestamp,
+) -> Record<'c> {
+    Record {
+        source,
+        stream: Stream::Unknown,
+        offset: line.offset,
+        ordinal: 0,
+        time: wall,
+        time_origin: TimeOrigin::Read,
+        text: line.text,
+        json: Json::Unknown,
+        labels: Labels::new(),
+        structured: Labels::new(),
+        extracted: Extracted::new(),
+        tenant: None,
+        cut: line.cut,
+        lines: 1,
+        ticket,
+        held: line.claims,
+    }
+}
+
+/// What all encoders count together.
+struct Counters {
+    lines: Arc<Counter>,
+    cut: Arc<Counter>,
+    bytes_cut: Arc<Counter>,
+    not_cri: Arc<Counter>,
+    not_docker: Arc<Counter>,
+    json_errors: Arc<Counter>,
+    time_errors: Arc<Counter>,
+    dropped: Vec<Arc<Counter>>,
+}
+
+impl Counters {
+    fn new(registry: &Registry, program: &Program) -> Self {
+        let plain = |name, help| registry.counter(name, help, &[]);
+        Self {
+            lines: plain("tailwake_lines_total", "Lines framed."),
+            cut: plain(
+                "tailwake_records_cut_total",
+                "Records cut at record_bytes_max.",
+            ),
+            bytes_cut: plain(
+                "tailwake_record_bytes_cut_total",
+                "Bytes of records that were left out because of record_bytes_max.",
+            ),
+            not_cri: plain(
+                "tailwake_lines_not_cri_total",
+                "Lines that a cri stage passed as they are.",
+            ),
+            not_docker: plain(
+                "tailwake_lines_not_docker_total",
+                "Lines that a docker stage passed as they are.",
+            ),
+            json_errors: plain(
+                "tailwake_json_errors_total",
+                "Texts that a json stage found to be no JSON object.",
+            ),
+            time_errors: plain(
+                "tailwake_timestamp_errors_total",
+                "Values that a timestamp stage could not read.",
+            ),
+            dropped: program
+                .reasons
+                .iter()
+                .map(|reason| {
+                    registry.counter(
+                        "tailwake_records_dropped_total",
+                        "Records dropped on purpose.",
+                        &[("reason", reason)],
+                    )
+                })
+                .collect(),
+        }
+    }
+
+    /// Adds what was counted and begins again.
+    fn add(&self, counts: &mut Counts) {
+        let frame = std::mem::take(&mut counts.frame);
+        for (counter, count) in [
+            (&self.lines, frame.lines),
+            (&self.cut, frame.cut),
+            (&self.bytes_cut, frame.bytes_cut),
+            (&self.not_cri, std::mem::take(&mut counts.not_cri)),
+            (&self.not_docker, std::mem::take(&mut counts.not_docker)),
+            (&self.json_errors, std::mem::take(&mut counts.json_errors)),
+            (&self.time_errors, std::mem::take(&mut counts.time_errors)),
+        ] {
+            if count > 0 {
+                counter.add(count);
+            }
+        }
+        for (counter, count) in self.dropped.iter().zip(&mut counts.dropped) {
+            if *count > 0 {
+                counter.add(std::mem::take(count));
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The read face on io_uring: reads, wakes, the bell and the timeout end in one `io_uring_enter`.
+//!
+//! 1. A buffer given to the kernel stands in `flying` until its completion was taken: its address
+//!    is stable and nobody else touches it.
+//! 2. Polls are multishot and are put again when the kernel ends them.
+//! 3. Dropping the ring waits for the reads under way.
+
+#![expect(unsafe_code, reason = "submissions hand addresses to the kernel")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use super::eventfd::EventFd;
+use super::ring::{Event, Ring, Token};
+use crate::base::pool::Buffer;
+use crate::base::time::Mono;
+use crate::wake::Wake;
+
+/// Submissions that fit at once; more are submitted in several calls.
+const ENTRIES: u32 = 256;
+
+/// Marks completions of polls; the rest is the place in `polled`.
+const POLL: u64 = 1 << 63;
+
+/// io_uring.
+pub struct UringRing {
+    ring: IoUring,
+    wake: Wake,
+    bell: EventFd,
+    /// Descriptors polled for: the bell first, then the wake source's.
+    polled: Vec<RawFd>,
+    flying: Vec<Option<(Token, Buffer)>>,
+    free: Vec<usize>,
+    flights: usize,
+    woken: Vec<u32>,
+}
+
+impl UringRing {
+    /// A ring over `wake`, woken by `bell` too. `wake` comes back when the kernel refuses.
+    ///
+    /// # Errors
+    /// The system's: `EPERM` or `ENOSYS` where policy or kernel refuse io_uring.
+    pub fn new(wake: Wake, bell: EventFd) -> Result<Self, (io::Error, Wake)> {
+        let ring = match IoUring::builder().setup_clamp().build(ENTRIES) {
+            Ok(ring) => ring,
+            Err(error) => return Err((error, wake)),
+        };
+        let mut polled = vec![bell.as_fd().as_raw_fd()];
+        polled.extend(wake.fds().map(|fd| fd.as_raw_fd()));
+        let mut this = Self {
+            ring,
+            wake,
+            bell,
+            polled,
+            flying: Vec::new(),
+            free: Vec::new(),
+            flights: 0,
+            woken: Vec::new(),
+        };
+        for place in 0..this.polled.len() {
+            if let Err(error) = this.poll(place) {
+                return Err((error, this.into_wake()));
+            }
+        }
+        Ok(this)
+    }
+
+    fn into_wake(mut self) -> Wake {
+        std::mem::replace(&mut self.wake, Wake::none())
+    }
+
+    /// The wake source.
+    #[must_use]
+    pub const fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    fn poll(&mut self, place: usize) -> io::Result<()> {
+        let fd = types::Fd(self.polled[place]);
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
+            .multi(true)
+            .build();
+        self.push(&entry.user_data(POLL | place as u64))
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        loop {
+            // SAFETY: what the entry points to stands in `flying`, or is a descriptor that lives
+            // as long as the ring.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return Ok(());
+            }
+            self.ring.submit()?;
+        }
+    }
+
+    fn land(&mut self, entry: &cqueue::Entry, events: &mut Vec<Event>) -> io::Result<()> {
+        let data = entry.user_data();
+        if data & POLL != 0 {
+            let place = (data & !POLL) as usize;
+            if place == 0 {
+                self.bell.clear();
+            }
+            if !cqueue::more(entry.flags()) {
+                self.poll(place)?;
+            }
+            return Ok(());
+        }
+        let place = data as usize;
+        if let Some((token, buf)) = self.flying.get_mut(place).and_then(Option::take) {
+            self.free.push(place);
+            self.flights -= 1;
+            let result = usize::try_from(entry.result())
+                .map_err(|_| io::Error::from_raw_os_error(-entry.result()));
+            events.push(Event::Read { token, buf, result });
+        }
+        Ok(())
+    }
+}
+
+impl Ring for UringRing {
+    type File = File;
+
+    fn read(&mut self, token: Token, file: &File, offset: u64, mut buf: Buffer, len: usize) {
+        let len = len.min(buf.len()) as u32;
+        let address = buf.as_mut_ptr();
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.flying.push(None);
+            self.flying.len() - 1
+        });
+        self.flying[place] = Some((token, buf));
+        self.flights += 1;
+        let fd = types::Fd(file.as_raw_fd());
+        let entry = opcode::Read::new(fd, address, len).offset(offset).build();
+        if let Err(error) = self.push(&entry.user_data(place as u64)) {
+            // The kernel takes nothing more: `drain` reports the same error.
+            tracing::error!(%error, "io_uring takes no submission");
+        }
+    }
+
+    fn watch(&mut self, token: Token, file: &File, inode: u64) -> io::Result<()> {
+        self.wake.watch(token.0, file.as_fd(), inode)
+    }
+
+    fn unwatch(&mut self, token: Token) {
+        self.wake.unwatch(token.0);
+    }
+
+    fn arm(&mut self, token: Token) -> io::Result<()> {
+        self.wake.arm(token.0)
+    }
+
+    fn expected_end(&self, token: Token) -> Option<u64> {
+        self.wake.expected_end(token.0)
+    }
+
+    fn drain(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        self.ring.submit()?;
+        let landed: Vec<cqueue::Entry> = self.ring.completion().collect();
+        for entry in &landed {
+            self.land(entry, events)?;
+        }
+        self.wake.drain(&mut self.woken)?;
+        events.extend(self.woken.drain(..).map(|token| Event::Woken(Token(token))));
+        Ok(())
+    }
+
+    fn park(&mut self, now: Mono, until: Option<Mono>) -> io::Result<()> {
+        let wait = match until {
+            None => self.ring.submit_and_wait(1),
+            Some(until) => {
+                let nanos = until.0.saturating_sub(now.0);
+                let span = types::Timespec::new()
+                    .sec(nanos / 1_000_000_000)
+                    .nsec((nanos % 1_000_000_000) as u32);
+                let args = types::SubmitArgs::new().timespec(&span);
+                self.ring.submitter().submit_with_args(1, &args)
+            }
+        };
+        match wait {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+impl Drop for UringRing {
+    fn drop(&mut self) {
+        let mut events = Vec::new();
+        while self.flights > 0 && self.ring.submit_and_wait(1).is_ok() {
+            let landed: Vec<cqueue::Entry> = self.ring.completion().collect();
+            for entry in landed.iter().filter(|entry| entry.user_data() & POLL == 0) {
+                let _ = self.land(entry, &mut events);
+            }
+        }
+        // Reads that never landed keep their buffers from being given to anybody else.
+        std::mem::forget(std::mem::take(&mut self.flying));
+    }
+}
+
+impl std::fmt::Debug for UringRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UringRing")
+            .field("flights", &self.flights)
+            .finish_non_exhaustive()
+    }
+}

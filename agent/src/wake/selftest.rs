@@ -1,0 +1,355 @@
+//! Proves the arm and wake protocol on the running kernel: bursts of appends, none left unread.
+//!
+//! ```text
+//! writer:  1-3 appends to one of a few files -> wait until the reader has read them all
+//! reader:  poll -> drain -> arm -> read to the end (and to the expected end) -> poll
+//! ```
+//!
+//! 1. No sweep and no timer reads: a burst that is not announced stays unread, and is counted.
+//! 2. Every byte is checked against its position.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Ladder, Report, Rung, Wake, WakeCounters};
+use crate::plan::RungChoice;
+
+/// Files written to in turn.
+const FILES: usize = 4;
+/// Bytes per append: odd, so that pages are crossed.
+const APPEND_BYTES: usize = 101;
+/// A burst not read within this time counts as unread.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Reads that may come back short of the expected end.
+const SHORT_READS_MAX: u32 = 1_000_000;
+/// A file starts anew here, so that a long run needs no disk.
+const LENGTH_PERIOD: usize = 251;
+
+/// What came out.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The rung was loaded and run.
+    Ran(Tally),
+    /// The kernel refused the rung.
+    Refused(Report),
+}
+
+/// The account of one run.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// The rung that woke every file.
+    pub rung: Rung,
+    /// Bursts written.
+    pub bursts: u64,
+    /// Bursts that nobody announced.
+    pub unread: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Bytes that were not what was written.
+    pub altered: u64,
+    /// Reads that came back short of the announced end and were repeated.
+    pub short_reads: u64,
+    /// The wake source's own account.
+    pub counters: WakeCounters,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Tally {
+    /// Whether nothing was left unread, altered or refused.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.unread == 0 && self.altered == 0 && self.counters.refused == 0
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(report) => write!(out, "SKIP {report}"),
+            Self::Ran(tally) => write!(
+                out,
+                "{} rung {}: bursts {}, unread {}, altered {}, bytes {}, events {}, stale {}, \
+                 refused {}, overflows {}, short reads {}, {:.1} s",
+                if tally.is_clean() { "PASS" } else { "FAIL" },
+                tally.rung.name(),
+                tally.bursts,
+                tally.unread,
+                tally.altered,
+                tally.bytes,
+                tally.counters.events,
+                tally.counters.stale,
+                tally.counters.refused,
+                tally.counters.overflows,
+                tally.short_reads,
+                tally.took.as_secs_f64()
+            ),
+        }
+    }
+}
+
+/// Runs `bursts` bursts on files in `dir` with this rung and no other.
+///
+/// # Errors
+/// When the files cannot be made or read.
+pub fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
+    std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    let (mut wakes, report) = Ladder::choose(choice(rung), &[dir.to_owned()], 1, 64);
+    if report.rung != rung {
+        return Ok(Outcome::Refused(report));
+    }
+    let mut wake = wakes.pop().context("the ladder gave no wake source")?;
+    let begun = Instant::now();
+    let paths: Vec<PathBuf> = (0..FILES)
+        .map(|i| {
+            dir.join(format!(
+                "wake-selftest-{}-{}-{i}",
+                rung.name(),
+                std::process::id()
+            ))
+        })
+        .collect();
+    let outcome = stress(&mut wake, &paths, bursts);
+    for path in &paths {
+        let _ = std::fs::remove_file(path);
+    }
+    let (desk, altered, short_reads, all_on_rung) = outcome?;
+    anyhow::ensure!(
+        all_on_rung,
+        "a file was not watched by rung {}",
+        rung.name()
+    );
+    Ok(Outcome::Ran(Tally {
+        rung,
+        bursts,
+        unread: desk.unread.load(Ordering::SeqCst),
+        bytes: desk.read.iter().map(|r| r.load(Ordering::SeqCst)).sum(),
+        altered,
+        short_reads,
+        counters: wake.counters(),
+        took: begun.elapsed(),
+    }))
+}
+
+fn choice(rung: Rung) -> RungChoice {
+    match rung {
+        Rung::FexitPerformWrite => RungChoice::Fexit,
+        Rung::TracepointBtf => RungChoice::TpBtf,
+        Rung::RawTracepoint => RungChoice::RawTp,
+        Rung::Inotify => RungChoice::Inotify,
+        Rung::SweepOnly => RungChoice::Sweep,
+    }
+}
+
+/// What the two threads share.
+#[derive(Debug, Default)]
+struct Desk {
+    /// By file: bytes read so far.
+    read: [AtomicU64; FILES],
+    unread: AtomicU64,
+    done: AtomicBool,
+}
+
+fn stress(
+    wake: &mut Wake,
+    paths: &[PathBuf],
+    bursts: u64,
+) -> anyhow::Result<(Desk, u64, u64, bool)> {
+    let append = |path: &PathBuf| OpenOptions::new().create(true).append(true).open(path);
+    let writers = paths.iter().map(append).collect::<Result<Vec<File>, _>>()?;
+    let files = paths
+        .iter()
+        .map(File::open)
+        .collect::<Result<Vec<File>, _>>()?;
+    let mut all_on_rung = true;
+    for (token, file) in (0..).zip(&files) {
+        wake.watch(token, file, file.metadata()?.ino())?;
+        wake.arm(token)?;
+        all_on_rung &= wake.rung_of(token) == wake.rung();
+    }
+    let desk = Desk::default();
+    let mut reader = Reader {
+        files,
+        positions: [0; FILES],
+        altered: 0,
+        short_reads: 0,
+    };
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let result = write_bursts(&writers, bursts, &desk);
+            desk.done.store(true, Ordering::SeqCst);
+            result
+        });
+        let read = reader.serve(wake, &desk);
+        desk.done.store(true, Ordering::SeqCst);
+        let written = writer
+            .join()
+            .map_err(|_| anyhow::anyhow!("the writer panicked"))?;
+        read.and(written)
+    });
+    written?;
+    Ok((desk, reader.altered, reader.short_reads, all_on_rung))
+}
+
+fn write_bursts(writers: &[File], bursts: u64, desk: &Desk) -> anyhow::Result<()> {
+    let pattern = pattern();
+    let mut written = [0u64; FILES];
+    let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..bursts {
+        dice = roll(dice);
+        let which = (dice % FILES as u64) as usize;
+        for append in 0..=(dice >> 8) % 3 {
+            let at = (written[which] % LENGTH_PERIOD as u64) as usize;
+            (&writers[which]).write_all(&pattern[at..at + APPEND_BYTES])?;
+            written[which] += APPEND_BYTES as u64;
+            spin((dice >> (16 + 8 * append)) % 2000);
+        }
+        let since = Instant::now();
+        while desk.read[which].load(Ordering::Acquire) < written[which] {
+            if since.elapsed() > PATIENCE {
+                desk.unread.fetch_add(1, Ordering::SeqCst);
+                break;
+            }
+            if desk.done.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            std::thread::yield_now();
+        }
+    }
+    Ok(())
+}
+
+struct Reader {
+    files: Vec<File>,
+    positions: [u64; FILES],
+    altered: u64,
+    short_reads: u64,
+}
+
+impl Reader {
+    fn serve(&mut self, wake: &mut Wake, desk: &Desk) -> anyhow::Result<()> {
+        let tick = Timespec {
+            tv_sec: 0,
+            tv_nsec: 20_000_000,
+        };
+        let mut woken = Vec::new();
+        let mut dice = 0x2545_f491_4f6c_dd1d_u64;
+        while !desk.done.load(Ordering::SeqCst) {
+            let polled = {
+                let mut fds: Vec<PollFd<'_>> = wake
+                    .fds()
+                    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+                    .collect();
+                poll(&mut fds, Some(&tick))
+            };
+            if let Err(error) = polled
+                && error != rustix::io::Errno::INTR
+            {
+                return Err(error).context("poll the wake source");
+            }
+            wake.drain(&mut woken)?;
+            for token in woken.drain(..) {
+                dice = roll(dice);
+                spin(dice % 3000);
+                wake.arm(token)?;
+                self.read_to_end(wake, token)?;
+                let which = token as usize;
+                desk.read[which].store(self.positions[which], Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads to the end of the file and, where the hook named one, to the expected end.
+    fn read_to_end(&mut self, wake: &Wake, token: u32) -> anyhow::Result<()> {
+        let which = token as usize;
+        let mut buffer = [0u8; 8192];
+        let mut tries = 0;
+        loop {
+            let length = self.files[which].read_at(&mut buffer, self.positions[which])?;
+            self.check(which, &buffer[..length]);
+            self.positions[which] += length as u64;
+            if length > 0 {
+                continue;
+            }
+            let end = wake.expected_end(token).unwrap_or(0);
+            if self.positions[which] >= end || tries >= SHORT_READS_MAX {
+                return Ok(());
+            }
+            tries += 1;
+            self.short_reads += 1;
+        }
+    }
+
+    fn check(&mut self, which: usize, bytes: &[u8]) {
+        let first = self.positions[which];
+        for (at, byte) in (first..).zip(bytes) {
+            self.altered += u64::from(u64::from(*byte) != at % LENGTH_PERIOD as u64);
+        }
+    }
+}
+
+/// Position modulo the period, twice over.
+fn pattern() -> Vec<u8> {
+    (0..=250).cycle().take(2 * LENGTH_PERIOD).collect()
+}
+
+/// xorshift64: the run is the same each time, but for the threads' timing.
+fn roll(mut dice: u64) -> u64 {
+    dice ^= dice << 13;
+    dice ^= dice >> 7;
+    dice ^ dice << 17
+}
+
+fn spin(times: u64) {
+    for _ in 0..times {
+        std::hint::spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+    use super::*;
+
+    /// A rung that this kernel refuses prints why; one that loads must leave nothing unread.
+    fn ten_thousand_bursts(rung: Rung) {
+        let outcome = run(rung, &std::env::temp_dir(), 10_000).unwrap();
+        println!("{outcome}");
+        match outcome {
+            Outcome::Ran(tally) => {
+                assert!(tally.is_clean(), "{tally:?}");
+                assert!(tally.counters.events > 0);
+            }
+            Outcome::Refused(_) => assert_ne!(rung, Rung::Inotify),
+        }
+    }
+
+    #[test]
+    fn fexit_leaves_no_burst_unread() {
+        ten_thousand_bursts(Rung::FexitPerformWrite);
+    }
+
+    #[test]
+    fn tp_btf_leaves_no_burst_unread() {
+        ten_thousand_bursts(Rung::TracepointBtf);
+    }
+
+    #[test]
+    fn raw_tp_leaves_no_burst_unread() {
+        ten_thousand_bursts(Rung::RawTracepoint);
+    }
+
+    #[test]
+    fn inotify_leaves_no_burst_unread() {
+        ten_thousand_bursts(Rung::Inotify);
+    }
+}

@@ -1,0 +1,212 @@
+//! The end-to-end test: a node that writes and rotates, the agent, and real servers that are
+//! queried afterwards.
+//!
+//! ```text
+//! generator -> files -> agent -> proxy (counts) -> Loki, Elasticsearch -> query -> account
+//! ```
+//!
+//! 1. While lines flow the agent is killed (SIGKILL) and started again, and each server is stopped
+//!    and started again.
+//! 2. Every record is there with its text, time and container; what came twice was counted on the
+//!    wire, and comes only from the kill and from answers that a stop cut off.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use harness::account::Account;
+use harness::generate::{Generator, Options as Load, journal_directory};
+use harness::journal::read_all;
+use harness::process::say;
+use harness::proxy::Proxy;
+use harness::tally::Tally;
+use harness::wire::{Output, bulk, loki as push};
+use serde_json::{Value, json};
+
+use crate::build::target;
+use crate::run::agent::{Agent, Setup};
+use crate::testbed::query::{Http, loki_entries, refresh, sources};
+use crate::testbed::{Cache, Kind, Options, Server};
+
+/// Records in all.
+const RECORDS: u64 = 200_000;
+
+/// Records a second.
+const RATE: u64 = 15_000;
+
+/// What may come twice: what was acknowledged in the second before the kill and not yet in the
+/// positions file, and one request per lane of at most this many records for each stop.
+const TWICE_MAX: u64 = 2 * RATE + 2 * 10_000;
+
+/// The whole of it may take this long.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// Runs it with the release agent that was built last.
+///
+/// # Errors
+/// What was lost, altered or sent twice too often.
+pub fn run() -> Result<()> {
+    let begun = Instant::now();
+    let directory = std::env::temp_dir().join(format!("tailwake-e2e-{}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    let done = rounds(&directory, begun);
+    if done.is_ok() {
+        std::fs::remove_dir_all(&directory)?;
+    } else {
+        say(&format!(
+            "logs, config and the agent's log stay in {}",
+            directory.display()
+        ));
+    }
+    done
+}
+
+fn rounds(directory: &Path, begun: Instant) -> Result<()> {
+    let cache = Cache::open()?;
+    let server = |kind, name: &str| {
+        let install = std::env::var_os("CI").is_some();
+        let options = Options {
+            install,
+            ..Options::default()
+        };
+        Server::start(kind, &cache, &directory.join(name), 0, options)
+    };
+    let mut loki = server(Kind::Loki, "loki")?;
+    let mut search = server(Kind::Elasticsearch, "elasticsearch")?;
+    let proxies = (Proxy::start(&loki.url)?, Proxy::start(&search.url)?);
+    let setup = Setup {
+        directory: directory.to_owned(),
+        pods: directory.join("node").join("pods"),
+        loki: Some(format!("http://{}", proxies.0.address())),
+        search: Some(format!("http://{}", proxies.1.address())),
+        json: true,
+    };
+    let binary = target().join("release").join("tailwake");
+    let node = directory.join("node");
+    let generator = Generator::start(&Load {
+        directory: node.clone(),
+        pods: 20,
+        records: Some(RECORDS),
+        rate: RATE,
+        rotate_bytes: 1 << 20,
+        duration: None,
+        seed: 7,
+        invalid_utf8: true,
+    })?;
+    let written = || {
+        generator
+            .written()
+            .records
+            .load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let reach = |part: u64| {
+        until(
+            begun,
+            || Ok(written() >= RECORDS * part / 100),
+            "the writers",
+        )
+    };
+    let mut agent = Agent::start(&binary, &setup)?;
+    reach(25)?;
+    say("killing the agent");
+    drop(agent);
+    agent = Agent::start(&binary, &setup)?;
+    reach(45)?;
+    say("stopping Loki");
+    loki.stop()?;
+    reach(60)?;
+    loki.start_again()?;
+    say("Loki is back; stopping Elasticsearch");
+    search.stop()?;
+    reach(75)?;
+    search.start_again()?;
+    say("Elasticsearch is back");
+    until(begun, || Ok(generator.is_finished()), "the writers")?;
+    generator.wait()?;
+    let journals = read_all(&journal_directory(&node))?;
+    let all: u64 = journals
+        .iter()
+        .map(|(_, entries)| entries.len() as u64)
+        .sum();
+    let whole = |proxy: &Proxy, output| proxy.acknowledged().distinct(output) >= all;
+    let settled = until(
+        begun,
+        || {
+            agent.check(directory)?;
+            Ok(whole(&proxies.0, Output::Loki) && whole(&proxies.1, Output::Elasticsearch))
+        },
+        "the last acknowledgement",
+    );
+    say(&format!("{all} records written; asking the servers"));
+    let status = agent.status();
+    agent.end()?;
+    let tally = Tally::default();
+    take_loki(&loki.url, &tally)?;
+    take_search(&search.url, &tally)?;
+    let outputs = [Output::Loki, Output::Elasticsearch];
+    let mut account = Account::draw(&journals, &tally, &outputs);
+    // A query gives no order of arrival; the demo node's receiver judges that.
+    account
+        .rows
+        .iter_mut()
+        .for_each(|row| (row.disordered, row.duplicates) = (0, 0));
+    let twice = (
+        proxies.0.acknowledged().duplicates(Output::Loki),
+        proxies.1.acknowledged().duplicates(Output::Elasticsearch),
+    );
+    say(&format!(
+        "on rung {}: came twice: loki {}, elasticsearch {}",
+        status["rung"], twice.0, twice.1
+    ));
+    if !account.is_clean() || settled.is_err() {
+        bail!("{account}\n{settled:?}");
+    }
+    if twice.0 > TWICE_MAX || twice.1 > TWICE_MAX {
+        bail!("more came twice than {TWICE_MAX}");
+    }
+    say("every record is there, in both servers");
+    Ok(())
+}
+
+fn until(begun: Instant, mut reached: impl FnMut() -> Result<bool>, what: &str) -> Result<()> {
+    while !reached()? {
+        if begun.elapsed() > LIMIT {
+            bail!("{what}: not within {LIMIT:?}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// All that Loki has, as a push in JSON.
+fn take_loki(url: &str, tally: &Tally) -> Result<()> {
+    let http = Http::new(url)?;
+    let now = harness::text::now_ns();
+    let (from, to) = (now - 3_600_000_000_000, now + 60_000_000_000);
+    let mut streams = Vec::new();
+    for entry in loki_entries(&http, "{namespace=~\".+\"}", from as _, to as _)? {
+        let value = json!([[entry.ts_ns.to_string(), entry.line]]);
+        streams.push(json!({"stream": entry.labels, "values": value}));
+    }
+    let body = serde_json::to_vec(&json!({ "streams": streams }))?;
+    tally.take(Output::Loki, push::decode("application/json", &body)?);
+    Ok(())
+}
+
+/// All that Elasticsearch has, as a bulk.
+fn take_search(url: &str, tally: &Tally) -> Result<()> {
+    let http = Http::new(url)?;
+    refresh(&http, "tailwake-demo")?;
+    let mut documents = sources(&http, "tailwake-demo")?;
+    let time = |document: &Value| document["@timestamp"].as_str().map(str::to_owned);
+    documents.sort_by_cached_key(time);
+    let mut body = String::new();
+    for document in documents {
+        body.push_str("{\"index\":{\"_index\":\"tailwake-demo\"}}\n");
+        body.push_str(&document.to_string());
+        body.push('\n');
+    }
+    let records = bulk::decode("/_bulk", body.as_bytes()).context("what Elasticsearch has")?;
+    tally.take(Output::Elasticsearch, records);
+    Ok(())
+}

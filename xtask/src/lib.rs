@@ -1,0 +1,11 @@
+//! What `cargo xtask` does, as a library, so that tests of any crate can use the testbed.
+
+pub mod bench;
+pub mod build;
+pub mod e2e;
+pub mod kernels;
+mod packages;
+pub mod run;
+pub mod testbed;
+pub mod tests;
+pub mod tidy;

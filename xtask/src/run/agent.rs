@@ -1,0 +1,175 @@
+//! The agent as a child: its config, its status, what it uses.
+//!
+//! 1. Whatever `/status` lacks is shown as unknown, never guessed.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use harness::journal::Container;
+use harness::process::{Usage, end, say, usage};
+use serde_json::Value;
+
+/// Where the agent reads and sends.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its state, config and log.
+    pub directory: PathBuf,
+    /// Root of the pod tree.
+    pub pods: PathBuf,
+    /// Base URL of Loki, if it sends there.
+    pub loki: Option<String>,
+    /// Base URL of Elasticsearch, if it sends there.
+    pub search: Option<String>,
+    /// Whether the JSON and labels stages run.
+    pub json: bool,
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    admin: SocketAddr,
+}
+
+impl Agent {
+    /// Writes the config and starts the binary; its own log goes to `agent.log`.
+    pub fn start(binary: &Path, setup: &Setup) -> Result<Self> {
+        std::fs::create_dir_all(&setup.directory)?;
+        let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let config = setup.directory.join("tailwake.yaml");
+        std::fs::write(&config, config_text(setup, admin))
+            .with_context(|| format!("write {}", config.display()))?;
+        let log = std::fs::File::create(setup.directory.join("agent.log"))?;
+        let child = Command::new(binary)
+            .args(["run", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {}", binary.display()))?;
+        Ok(Self { child, admin })
+    }
+
+    /// `GET /status`, or null while it does not answer.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let text = harness::serve::get(self.admin, "/status").unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Result<Usage> {
+        usage(self.child.id())
+    }
+
+    /// Fails, with the end of its log, when it has ended.
+    pub fn check(&mut self, directory: &Path) -> Result<()> {
+        let Some(status) = self.child.try_wait()? else {
+            return Ok(());
+        };
+        let log = std::fs::read_to_string(directory.join("agent.log")).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(10).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        bail!(
+            "the agent ended with {status}; its last words:\n{}",
+            tail.join("\n")
+        )
+    }
+
+    /// SIGTERM, and a wait of at most 30 s.
+    pub fn end(mut self) -> Result<()> {
+        if self.child.try_wait()?.is_none() && !end(&mut self.child, Duration::from_secs(30))? {
+            say("the agent did not end within 30 s of SIGTERM and was killed");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The config of demo and benches: the one place that names the agent's keys.
+#[must_use]
+pub fn config_text(setup: &Setup, admin: SocketAddr) -> String {
+    let (mut outputs, mut names) = (String::new(), Vec::new());
+    if let Some(url) = &setup.loki {
+        names.push("loki");
+        outputs.push_str(&format!(
+            "  loki:\n    loki:\n      url: \"{url}/loki/api/v1/push\"\n      labels: {{namespace: \
+             \"{{namespace}}\", pod: \"{{pod}}\", container: \"{{container}}\", stream: \
+             \"{{stream}}\"}}\n"
+        ));
+    }
+    if let Some(url) = &setup.search {
+        names.push("search");
+        outputs.push_str(&format!(
+            "  search:\n    elasticsearch: {{urls: [\"{url}\"], index: tailwake-demo}}\n"
+        ));
+    }
+    let stages = if setup.json {
+        "[{cri: {}}, {json: {fields: {level: level}}}, {labels: [level]}]"
+    } else {
+        "[{cri: {}}]"
+    };
+    let (state, pods) = (setup.directory.join("state"), setup.pods.display());
+    format!(
+        "state: \"{}\"\nadmin: {{listen: \"{admin}\"}}\ninputs:\n  pods: {{pods: {{root: \
+         \"{pods}\"}}, start_at: beginning}}\npipelines:\n  pods: {{from: [pods], stages: \
+         {stages}, to: [{}]}}\noutputs:\n{outputs}",
+        state.display(),
+        names.join(", ")
+    )
+}
+
+/// Lines acknowledged at an output, as the agent says.
+#[must_use]
+pub fn acknowledged(status: &Value, output: &str) -> Option<u64> {
+    status["outputs"][output]["lines_acknowledged"].as_u64()
+}
+
+/// Lines read per container, as the agent says.
+#[must_use]
+pub fn read_per_container(status: &Value) -> Vec<(Container, u64)> {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = status["containers"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let of = |item: &Value| {
+        let (namespace, pod) = (word(&item["namespace"]), word(&item["pod"]));
+        let container = Container {
+            namespace,
+            pod,
+            name: word(&item["container"]),
+        };
+        item["read_lines"].as_u64().map(|read| (container, read))
+    };
+    list.iter().filter_map(of).collect()
+}
+
+/// Builds packages in release and gives the target directory's `release`.
+pub fn build_release(packages: &[&str]) -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("workspace root")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(root).args(["build", "--release"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    if !command.status().context("cargo build")?.success() {
+        bail!("cargo build --release failed");
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    Ok(target.join("release"))
+}

@@ -1,0 +1,125 @@
+//! `cargo xtask test`: the suites in order, each with its time.
+//!
+//! 1. What CI runs is exactly this; it installs what it needs.
+//! 2. A suite that fails ends the run; the table still says what was run.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::build::{self, root};
+use crate::{e2e, kernels, run, tidy};
+
+/// The arguments of `cargo xtask test`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Test {
+    /// Everything, as before an issue is closed: also the stock kernels in QEMU.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// The arguments of `cargo xtask sim`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Sim {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 200)]
+    pub seeds: u64,
+    /// Replay this one with its trace.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+type Suite = (&'static str, u64, Box<dyn Fn() -> Result<()>>);
+
+/// Runs the suites.
+///
+/// # Errors
+/// The first suite that failed.
+pub fn run(test: &Test) -> Result<()> {
+    let cargo = |args: &'static [&'static str]| move || cargo(args);
+    let mut suites: Vec<Suite> = vec![
+        ("format", 10, Box::new(cargo(&["fmt", "--all", "--check"]))),
+        ("tidy", 10, Box::new(tidy::run)),
+        ("build", 360, Box::new(|| build::run(&release()).map(drop))),
+        (
+            "lints",
+            180,
+            Box::new(cargo(&["clippy", "-q", "--workspace", "--all-targets"])),
+        ),
+        (
+            "unit and simulator",
+            240,
+            Box::new(cargo(&["test", "-q", "--workspace"])),
+        ),
+        ("demo node", 60, Box::new(run::demo)),
+        ("real servers", 300, Box::new(e2e::run)),
+    ];
+    if test.all {
+        suites.push(("stock kernels", 120, Box::new(kernels::run_default)));
+    }
+    let mut table = String::new();
+    for (name, budget, suite) in suites {
+        eprintln!("=== {name}");
+        let begun = Instant::now();
+        let done = suite();
+        let took = begun.elapsed();
+        table.push_str(&row(name, took, budget, done.is_ok()));
+        if let Err(error) = done {
+            eprintln!("\n{table}");
+            bail!("suite `{name}`: {error:#}");
+        }
+    }
+    eprintln!("\n{table}");
+    Ok(())
+}
+
+fn row(name: &str, took: Duration, budget: u64, passed: bool) -> String {
+    let word = if passed { "passed" } else { "FAILED" };
+    format!(
+        "{name:<20} {word}  {:>6.1} s of {budget} s\n",
+        took.as_secs_f64()
+    )
+}
+
+fn release() -> build::Build {
+    build::Build {
+        debug: false,
+        yes: std::env::var_os("CI").is_some(),
+    }
+}
+
+fn cargo(args: &[&str]) -> Result<()> {
+    let status = Command::new(build::cargo())
+        .current_dir(root())
+        .args(args)
+        .status()?;
+    if !status.success() {
+        bail!("cargo {} ended with {status}", args.join(" "));
+    }
+    Ok(())
+}
+
+/// Runs the simulator.
+///
+/// # Errors
+/// A seed failed.
+pub fn sim(sim: &Sim) -> Result<()> {
+    let number = sim.seed.unwrap_or(sim.seeds).to_string();
+    let flag = if sim.seed.is_some() {
+        "--seed"
+    } else {
+        "--seeds"
+    };
+    cargo(&[
+        "run",
+        "-q",
+        "-p",
+        "tailwake",
+        "--example",
+        "sim",
+        "--",
+        flag,
+        &number,
+    ])
+}
