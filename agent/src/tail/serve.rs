@@ -262,7 +262,22 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let last = ended || log.is_between(reading.file, end, reading.pass);
         let pass = &mut log.passes[at];
         let cut = cut(&buf[..read], (pass.open, pass.in_line), full, last);
+        let (in_line, open) = (pass.in_line, pass.open);
+        if read == 0 && reading.last && in_line && !self.shrank(id, reading) {
+            // The file ends where a buffer did, in mid-line: an empty chunk ends the line.
+            let cut = Cut {
+                take: 0,
+                open: open.finished(&[]),
+                in_line: false,
+            };
+            self.emit(id, at, reading, buf, cut, now);
+            return self.make_ready(id);
+        }
         if cut.take == 0 {
+            let Some(log) = self.logs.get_mut(&id) else {
+                return;
+            };
+            let pass = &mut log.passes[at];
             pass.dry = end;
             return self.found_nothing(id, reading, read, now);
         }
