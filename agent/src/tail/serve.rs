@@ -138,8 +138,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let newest = place + 1 == log.files.len();
         let mut asked = usize::MAX;
         if pass.skips && pass.is_clean() {
-            let output = pass.outputs.iter().next();
-            let Some(output) = output else {
+            let Some(output) = pass.outputs.iter().next() else {
                 return Step::Idle(None);
             };
             let (from, to) = self
