@@ -45,7 +45,7 @@ impl Open {
     /// After the last piece of such a line.
     #[must_use]
     pub fn finished(mut self, piece: &[u8]) -> Self {
-        if std::mem::take(&mut self.docker) {
+        if std::mem::take(&mut self.docker) && !piece.is_empty() {
             self.after(docker_part(piece));
         }
         self

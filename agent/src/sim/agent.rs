@@ -37,7 +37,7 @@ pub(super) struct Agent {
 
 impl Agent {
     /// An agent that has read `positions` and knows no file yet.
-    pub(super) fn new(rng: &mut Rng, world: &World, positions: Positions) -> Self {
+    pub(super) fn new(rng: &mut Rng, world: &World, positions: Positions, flaky: bool) -> Self {
         let registry = Registry::default();
         let names = (0..OUTPUTS).map(|output| format!("out{output}")).collect();
         let ledger = Ledger::new(names, vec![Bell::silent()], positions);
@@ -54,10 +54,10 @@ impl Agent {
         let settings = Settings {
             number: 0,
             pace_ms: rng.below(20),
-            sweep_ms: 0,
+            sweep_ms: if flaky { 400 } else { 0 },
             start_at: vec![StartAt::Beginning],
         };
-        let ring = SimRing::new(world.clone(), Rng::new(rng.next()));
+        let ring = SimRing::new(world.clone(), Rng::new(rng.next()), flaky);
         let reader = Reader::new(
             settings,
             ring,

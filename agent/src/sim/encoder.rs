@@ -93,6 +93,13 @@ impl Encoder {
             let line = self.lines.remove(&key).unwrap_or_default();
             self.line(key, line, all.without(detached), out)?;
         }
+        if bytes.is_empty()
+            && !chunk.open_tail
+            && let Some(mut line) = self.lines.remove(&key)
+        {
+            line.claims.push(chunk.ticket.split(all));
+            self.line(key, line, all.without(detached), out)?;
+        }
         chunk.ticket.settle();
         Ok(())
     }

@@ -245,13 +245,15 @@ struct Pending {
 pub(super) struct SimRing {
     world: World,
     rng: Rng,
+    /// Watches and reads fail now and then.
+    flaky: bool,
     reads: Vec<Pending>,
     told: Vec<Event>,
 }
 
 impl SimRing {
     /// A ring over `world`; what an earlier one watched is gone.
-    pub(super) fn new(world: World, rng: Rng) -> Self {
+    pub(super) fn new(world: World, rng: Rng, flaky: bool) -> Self {
         let mut state = world.lock();
         state.watched.clear();
         state.woken.clear();
@@ -259,6 +261,7 @@ impl SimRing {
         Self {
             world,
             rng,
+            flaky,
             reads: Vec::new(),
             told: Vec::new(),
         }
@@ -280,6 +283,9 @@ impl Ring for SimRing {
     }
 
     fn watch(&mut self, token: Token, file: &Handle, _: u64) -> io::Result<()> {
+        if self.flaky && self.rng.chance(30) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let watched = Watched {
             key: file.key,
             armed: false,
@@ -315,11 +321,18 @@ impl Ring for SimRing {
                 read.done = Some(self.world.copy(read.key, read.offset, into));
             }
             match read.done {
-                Some(count) if self.rng.chance(80) => self.told.push(Event::Read {
-                    token: read.token,
-                    buf: read.buf,
-                    result: Ok(count),
-                }),
+                Some(count) if self.rng.chance(80) => {
+                    let fails = self.flaky && self.rng.chance(1);
+                    self.told.push(Event::Read {
+                        token: read.token,
+                        buf: read.buf,
+                        result: if fails {
+                            Err(io::ErrorKind::Interrupted.into())
+                        } else {
+                            Ok(count)
+                        },
+                    });
+                }
                 _ => self.reads.push(read),
             }
         }

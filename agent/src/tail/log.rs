@@ -149,7 +149,7 @@ impl<H> Log<H> {
         others.any(|pass| pass.is_clean() && (pass.file, pass.offset) == (file, offset))
     }
 
-    /// How far `pass` may read in its file before it reaches a pass that stands between two records.
+    /// How far `pass` may read in its file before it reaches a pass that stands between records.
     #[must_use]
     pub fn limit(&self, pass: &Pass) -> u64 {
         let ahead = self.passes.iter().filter(|other| {

@@ -124,6 +124,7 @@ pub struct Reader<R: Ring, F> {
 
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     /// A reader with no files yet.
+    #[expect(clippy::too_many_arguments, reason = "each is a room or a seam")]
     pub fn new(
         settings: Settings,
         ring: R,
@@ -309,6 +310,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the facts of one open file")]
     fn register(
         &mut self,
         source: &Arc<Source>,

@@ -138,8 +138,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let newest = place + 1 == log.files.len();
         let mut asked = usize::MAX;
         if pass.skips && pass.is_clean() {
-            let output = pass.outputs.iter().next();
-            let Some(output) = output else {
+            let Some(output) = pass.outputs.iter().next() else {
                 return Step::Idle(None);
             };
             let (from, to) = self
@@ -262,7 +261,22 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let last = ended || log.is_between(reading.file, end, reading.pass);
         let pass = &mut log.passes[at];
         let cut = cut(&buf[..read], (pass.open, pass.in_line), full, last);
+        let (in_line, open) = (pass.in_line, pass.open);
+        if read == 0 && reading.last && in_line && !self.shrank(id, reading) {
+            // The file ends where a buffer did, in mid-line: an empty chunk ends the line.
+            let cut = Cut {
+                take: 0,
+                open: open.finished(&[]),
+                in_line: false,
+            };
+            self.emit(id, at, reading, buf, cut, now);
+            return self.make_ready(id);
+        }
         if cut.take == 0 {
+            let Some(log) = self.logs.get_mut(&id) else {
+                return;
+            };
+            let pass = &mut log.passes[at];
             pass.dry = end;
             return self.found_nothing(id, reading, read, now);
         }
@@ -537,5 +551,23 @@ mod tests {
         check("t stdout P a\n", false, false, 0, false);
         check("t stdout P a\n", true, false, 13, false);
         check("t stdout P a\n", false, true, 13, false);
+    }
+
+    #[test]
+    fn the_rest_of_a_long_line_is_no_line_and_its_tag_stands_in_its_first_piece() {
+        let before = |open, in_line| (open, in_line);
+        let head = cut(
+            b"t stdout P lo",
+            before(Open::default(), false),
+            true,
+            false,
+        );
+        assert!(head.in_line && !head.open.is_none() && head.take == 13);
+        // The rest looks like a whole record's line, and is none.
+        let rest = b"t stdout F ng\nt stdout F x\n";
+        let got = cut(rest, before(head.open, true), false, false);
+        assert_eq!((got.take, got.open.is_none()), (rest.len(), true));
+        let got = cut(&rest[..14], before(head.open, true), true, false);
+        assert_eq!((got.take, got.open.is_none()), (14, false));
     }
 }
