@@ -29,14 +29,14 @@ use crate::testbed::query::{Http, loki_entries, refresh, sources};
 use crate::testbed::{Cache, Kind, Options, Server};
 
 /// Records in all.
-const RECORDS: u64 = 200_000;
+const RECORDS: u64 = 20_000;
 
 /// Records a second.
-const RATE: u64 = 15_000;
+const RATE: u64 = 1_500;
 
 /// What may come twice: what was acknowledged in the second before the kill and not yet in the
 /// positions file, and one request per lane of at most this many records for each stop.
-const TWICE_MAX: u64 = 2 * RATE + 2 * 10_000;
+const TWICE_MAX: u64 = 2 * RATE + 2 * 4_000;
 
 /// The whole of it may take this long.
 const LIMIT: Duration = Duration::from_secs(240);
