@@ -55,7 +55,6 @@ pub(super) struct News {
 
 impl News {
     /// Tells the reader; gives the event back when it is behind.
-    #[expect(clippy::result_large_err, reason = "the event itself comes back")]
     pub(super) fn tell(&self, event: Event) -> Result<(), Event> {
         self.queue.push(event)?;
         self.reader.ring();
@@ -173,7 +172,7 @@ impl Threads {
         }
         let roots = roots(plan);
         let (wakes, report) = Ladder::choose(plan.wake.rung, &roots, readers, FILES_MAX);
-        let buffers = (threads.memory.pool_buffers as usize / readers).max(1);
+        let buffers = (threads.memory.pool_buffers / readers).max(1);
         let buffer_bytes = plan.limits.buffer_bytes.0 as usize;
         let mut start = ReaderStart {
             plan,

@@ -6,7 +6,7 @@ use std::io;
 use super::eventfd::EventFd;
 use super::pread::PreadRing;
 use super::ring::{Event, Ring, Token};
-use super::uring::UringRing;
+use super::uring::{Refused, UringRing};
 use crate::base::pool::Buffer;
 use crate::base::time::Mono;
 use crate::plan::IoChoice;
@@ -32,8 +32,9 @@ impl MachineRing {
         }
         match UringRing::new(wake, bell.clone()) {
             Ok(ring) => Ok(Self::Uring(Box::new(ring))),
-            Err((error, _)) if choice == IoChoice::Uring => Err(error),
-            Err((error, wake)) => {
+            Err(refused) if choice == IoChoice::Uring => Err(refused.error),
+            Err(refused) => {
+                let Refused { error, wake } = *refused;
                 tracing::info!(%error, "io_uring is refused here; reading with pread and epoll");
                 Ok(Self::Pread(Box::new(PreadRing::new(wake, bell)?)))
             }

@@ -38,15 +38,24 @@ pub struct UringRing {
     woken: Vec<u32>,
 }
 
+/// The kernel refused; the wake source comes back for the other face.
+#[derive(Debug)]
+pub struct Refused {
+    /// What the kernel said.
+    pub error: io::Error,
+    /// The wake source.
+    pub wake: Wake,
+}
+
 impl UringRing {
     /// A ring over `wake`, woken by `bell` too. `wake` comes back when the kernel refuses.
     ///
     /// # Errors
     /// The system's: `EPERM` or `ENOSYS` where policy or kernel refuse io_uring.
-    pub fn new(wake: Wake, bell: EventFd) -> Result<Self, (io::Error, Wake)> {
+    pub fn new(wake: Wake, bell: EventFd) -> Result<Self, Box<Refused>> {
         let ring = match IoUring::builder().setup_clamp().build(ENTRIES) {
             Ok(ring) => ring,
-            Err(error) => return Err((error, wake)),
+            Err(error) => return Err(Box::new(Refused { error, wake })),
         };
         let mut polled = vec![bell.as_fd().as_raw_fd()];
         polled.extend(wake.fds().map(|fd| fd.as_raw_fd()));
@@ -62,7 +71,8 @@ impl UringRing {
         };
         for place in 0..this.polled.len() {
             if let Err(error) = this.poll(place) {
-                return Err((error, this.into_wake()));
+                let wake = this.into_wake();
+                return Err(Box::new(Refused { error, wake }));
             }
         }
         Ok(this)

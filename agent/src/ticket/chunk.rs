@@ -100,7 +100,6 @@ impl Feeds {
     ///
     /// # Errors
     /// Gives the feed back when the queue is full.
-    #[expect(clippy::result_large_err, reason = "the feed itself comes back")]
     pub fn put(&self, feed: Feed) -> Result<(), Feed> {
         self.queue.push(feed)?;
         self.encoder.ring();
