@@ -29,10 +29,13 @@ use crate::testbed::query::{Http, loki_entries, refresh, sources};
 use crate::testbed::{Cache, Kind, Options, Server};
 
 /// Records in all.
-const RECORDS: u64 = 20_000;
+const RECORDS: u64 = 200_000;
+
+/// Containers that write them, each its share.
+const PODS: u32 = 20;
 
 /// Records a second.
-const RATE: u64 = 1_500;
+const RATE: u64 = 8_000;
 
 /// What may come twice: what was acknowledged in the second before the kill and not yet in the
 /// positions file, and one request per lane of at most this many records for each stop.
@@ -85,8 +88,8 @@ fn rounds(directory: &Path, begun: Instant) -> Result<()> {
     let node = directory.join("node");
     let generator = Generator::start(&Load {
         directory: node.clone(),
-        pods: 20,
-        records: Some(RECORDS),
+        pods: PODS,
+        records: Some(RECORDS / u64::from(PODS)),
         rate: RATE,
         rotate_bytes: 1 << 20,
         duration: None,

@@ -40,7 +40,7 @@ const PURE: &[&str] = &["plan", "line", "stage", "encode", "ticket", "ledger"];
 /// What pure rooms may not name.
 const IMPURE: &[&str] = &[
     "std::fs",
-    "std::net",
+    "TcpStream",
     "std::thread",
     "Instant::now",
     "SystemTime::now",
