@@ -14,7 +14,7 @@ use crate::{e2e, kernels, run, tidy};
 /// The arguments of `cargo xtask test`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Test {
-    /// Everything, as before an issue is closed: also the stock kernels in QEMU.
+    /// Everything, as before an issue is closed: also 5,000 seeds of the simulator.
     #[arg(long)]
     pub all: bool,
     /// Only the suites whose name holds this word.
@@ -56,10 +56,15 @@ pub fn run(test: &Test) -> Result<()> {
             Box::new(cargo(&["test", "-q", "--workspace"])),
         ),
         ("demo node", 60, Box::new(run::demo)),
+        ("stock kernel", 120, Box::new(kernels::run_default)),
         ("real servers", 300, Box::new(e2e::run)),
     ];
     if test.all {
-        suites.push(("stock kernels", 120, Box::new(kernels::run_default)));
+        let many = Sim {
+            seeds: 5_000,
+            seed: None,
+        };
+        suites.push(("many seeds", 600, Box::new(move || sim(&many))));
     }
     if let Some(word) = &test.only {
         suites.retain(|(name, ..)| name.contains(word.as_str()));
