@@ -43,6 +43,8 @@ enum Level {
     Container {
         source: Arc<Source>,
         files: BTreeMap<OsString, Place>,
+        /// Names that are no log, counted once each.
+        odd: BTreeSet<OsString>,
     },
 }
 
@@ -218,8 +220,10 @@ impl Tree {
         };
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         if let Level::Container { .. } = directory.level {
-            let names = entries.iter().filter(|entry| entry.kind == EntryKind::File);
-            let names = names.map(|entry| entry.name.clone()).collect();
+            let names = entries
+                .into_iter()
+                .map(|entry| (entry.name, entry.kind))
+                .collect();
             return self.list_files(path, names, out);
         }
         let shown: BTreeSet<OsString> = entries
@@ -278,6 +282,7 @@ impl Tree {
                 Some(Level::Container {
                     source: Arc::new(source),
                     files: BTreeMap::new(),
+                    odd: BTreeSet::new(),
                 })
             }
             Level::Container { .. } => None,
@@ -285,23 +290,25 @@ impl Tree {
     }
 
     /// Names that left are told first as gone; the reader knows a renamed file by its inode.
-    fn list_files(&mut self, path: &Path, names: Vec<OsString>, out: &mut Vec<Event>) {
+    fn list_files(&mut self, path: &Path, names: Vec<(OsString, EntryKind)>, out: &mut Vec<Event>) {
         let (starting, skipped) = (self.starting, Arc::clone(&self.skipped));
         let Some(Directory {
-            level: Level::Container { source, files },
+            level: Level::Container { source, files, odd },
             ..
         }) = self.directories.get_mut(path)
         else {
             return;
         };
         let mut shown = BTreeMap::new();
-        for name in names {
+        let mut odd_now = BTreeSet::new();
+        for (name, kind) in names {
             match log_file(&name.to_string_lossy()) {
-                Some(place) => drop(shown.insert(name, place)),
-                None if files.is_empty() => skipped.add(1),
-                None => {}
+                Some(place) if kind == EntryKind::File => drop(shown.insert(name, place)),
+                _ => drop(odd_now.insert(name)),
             }
         }
+        skipped.add(odd_now.difference(odd).count() as u64);
+        *odd = odd_now;
         for name in files.keys().filter(|name| !shown.contains_key(*name)) {
             out.push(Event::Gone {
                 source: Arc::clone(source),
@@ -357,7 +364,7 @@ impl Tree {
             self.watches.remove(&watch);
             files.unwatch(watch);
         }
-        if let Level::Container { source, files } = directory.level {
+        if let Level::Container { source, files, .. } = directory.level {
             for name in files.keys() {
                 out.push(Event::Gone {
                     source: Arc::clone(&source),
@@ -366,5 +373,64 @@ impl Tree {
             }
             out.push(Event::Ended { source });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::machine::MachineFiles;
+
+    const PLAN: &str = "state: /nowhere\ninputs: {pods: {pods: {root: ROOT}}}\n\
+        pipelines: {pods: {from: [pods], to: [loki]}}\n\
+        outputs: {loki: {loki: {url: \"http://127.0.0.1:1/loki/api/v1/push\"}}}\n";
+
+    fn told(events: &[Event]) -> Vec<String> {
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        let say = |event: &Event| match event {
+            Event::Found { path, at_start, .. } => format!("found {} {at_start}", name(path)),
+            Event::Moved { to, .. } => format!("moved {}", name(to)),
+            Event::Gone { path, .. } => format!("gone {}", name(path)),
+            Event::Ended { source } => format!("ended {}", source.key),
+        };
+        events.iter().map(say).collect()
+    }
+
+    #[test]
+    fn a_containers_life_is_told_in_order_and_what_is_no_log_is_counted_once() {
+        let root = std::env::temp_dir().join(format!("tailwake-tree-{}", std::process::id()));
+        let dir = root.join("ns_pod.a_uid").join("app");
+        std::fs::create_dir_all(dir.join("7.log")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.join("8.log")).unwrap();
+        std::fs::write(dir.join("0.log"), b"x").unwrap();
+        let text = PLAN.replace("ROOT", &root.display().to_string());
+        let plan = crate::config::parse("test", &text, &|_| None).unwrap();
+        let (files, registry) = (MachineFiles::new().unwrap(), Registry::default());
+        let mut tree = Tree::new(&plan, "node", &registry);
+        let mut events = Vec::new();
+        tree.start(&files, &mut events);
+        assert_eq!(told(&events), ["found 0.log true"]);
+        assert_eq!(registry.value("tailwake_names_skipped_total"), 2);
+
+        std::fs::rename(dir.join("0.log"), dir.join("0.log.20261124-030301")).unwrap();
+        std::fs::write(dir.join("0.log"), b"y").unwrap();
+        events.clear();
+        tree.turn(&files, Mono(1), &mut events);
+        assert_eq!(
+            told(&events),
+            ["found 0.log.20261124-030301 false", "found 0.log false"]
+        );
+
+        std::fs::remove_dir_all(&root).unwrap();
+        events.clear();
+        tree.turn(&files, Mono(2), &mut events);
+        let want = [
+            "gone 0.log",
+            "gone 0.log.20261124-030301",
+            "ended ns_pod.a_uid/app",
+        ];
+        assert_eq!(told(&events), want);
+        assert_eq!(registry.value("tailwake_names_skipped_total"), 2);
     }
 }
