@@ -45,12 +45,6 @@ impl PreadRing {
             woken: Vec::new(),
         })
     }
-
-    /// The wake source.
-    #[must_use]
-    pub const fn wake(&self) -> &Wake {
-        &self.wake
-    }
 }
 
 impl Ring for PreadRing {

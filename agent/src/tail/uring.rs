@@ -82,12 +82,6 @@ impl UringRing {
         std::mem::replace(&mut self.wake, Wake::none())
     }
 
-    /// The wake source.
-    #[must_use]
-    pub const fn wake(&self) -> &Wake {
-        &self.wake
-    }
-
     fn poll(&mut self, place: usize) -> io::Result<()> {
         let fd = types::Fd(self.polled[place]);
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
