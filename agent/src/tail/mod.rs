@@ -16,8 +16,10 @@
 
 pub mod eventfd;
 pub mod file;
+mod found;
 pub mod log;
 pub mod machine;
+mod passes;
 pub mod pread;
 pub mod reader;
 pub mod ring;
