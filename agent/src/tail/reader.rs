@@ -6,19 +6,22 @@
 //!
 //! Ready logs take turns, one buffer each: deficit round robin with the buffer as its quantum.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::file::{Tail, Watch};
+use super::found::Unopened;
 use super::log::Log;
 use super::ring::{Event, Ring, Token};
 use crate::base::count::{Counter, Registry};
 use crate::base::files::Files;
 use crate::base::outputs::OutputSet;
 use crate::base::pool::Pool;
+use crate::base::quiet::Quiet;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover;
 use crate::encode::Outlet;
@@ -48,6 +51,9 @@ pub(super) struct Counters {
     pub(super) late: Arc<Counter>,
     pub(super) refused: Arc<Counter>,
     pub(super) errors: Arc<Counter>,
+    pub(super) open_errors: Arc<Counter>,
+    pub(super) unopened: Arc<Counter>,
+    pub(super) unfinished: Arc<Counter>,
     pub(super) truncated: Arc<Counter>,
     pub(super) rejoins: Arc<Counter>,
     pub(super) short: Arc<Counter>,
@@ -69,7 +75,20 @@ impl Counters {
                 "tailwake_files_refused_total",
                 "Paths that are no log file.",
             ),
-            errors: count("tailwake_read_errors_total", "Reads and opens that failed."),
+            errors: count("tailwake_read_errors_total", "Reads that failed."),
+            open_errors: count(
+                "tailwake_open_errors_total",
+                "Opens of log files that failed; tried again by the sweep.",
+            ),
+            unopened: registry.gauge(
+                "tailwake_files_unopened",
+                "Log files that are there and could not be opened.",
+                &[],
+            ),
+            unfinished: count(
+                "tailwake_unfinished_lines_total",
+                "Last lines without a newline, taken as they are when their file had ended.",
+            ),
             truncated: count(
                 "tailwake_truncations_total",
                 "Files that shrank below our place.",
@@ -119,6 +138,9 @@ pub struct Reader<R: Ring, F> {
     pub(super) attached: OutputSet,
     events: Vec<Event>,
     pub(super) notices: Vec<Notice>,
+    /// Files that could not be opened; as many as discovery finds at the most.
+    pub(super) unopened: BTreeMap<PathBuf, Unopened>,
+    pub(super) quiet: Quiet,
 }
 
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
@@ -153,6 +175,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
             events: Vec::new(),
             notices: Vec::new(),
+            unopened: BTreeMap::new(),
+            quiet: Quiet::default(),
             settings,
         }
     }
@@ -261,6 +285,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return;
         }
         self.next_sweep = now.plus_ms(self.settings.sweep_ms);
+        self.open_again(now);
         let mut found = Vec::new();
         for (id, log) in &mut self.logs {
             for tail in &mut log.files {
@@ -268,6 +293,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let Ok(stat) = self.files.stat(handle) else {
                     continue;
                 };
+                self.ledger.saw(*id, tail.id, stat.size);
                 let asleep = tail.watch == Watch::Asleep || !tail.watched;
                 if asleep && stat.size != tail.seen_end {
                     tail.watch = Watch::Awake;
