@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use marks::Mark;
 use positions::{FilePositions, MarkPositions, Positions};
-pub use unfound::{Forgotten, Unread};
+pub use unfound::{Forgotten, Unread, UnreadCount};
 
 use crate::base::bell::Bell;
 use crate::base::outputs::{OutputId, OutputSet};

@@ -8,8 +8,10 @@
 //!    deleted unseen is known to nobody.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::positions::{FilePositions, MarkPositions};
+use crate::base::count::{Counter, Registry};
 
 /// Files of one container log that were deleted before an output had all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,33 @@ pub struct Unread {
     pub files: u64,
     /// How many of their bytes the output has not acknowledged.
     pub bytes: u64,
+}
+
+/// What one output never had, since it was gone before.
+#[derive(Clone, Debug)]
+pub struct UnreadCount {
+    /// Files.
+    pub files: Arc<Counter>,
+    /// Bytes.
+    pub bytes: Arc<Counter>,
+}
+
+impl UnreadCount {
+    /// The output's counters.
+    #[must_use]
+    pub fn new(registry: &Registry, output: &str) -> Self {
+        let count = |name, help| registry.counter(name, help, &[("output", output)]);
+        Self {
+            files: count(
+                "tailwake_unread_files_total",
+                "Files that were deleted or truncated before the output had all of them.",
+            ),
+            bytes: count(
+                "tailwake_unread_bytes_total",
+                "Bytes of such files that the output had not, as far as known.",
+            ),
+        }
+    }
 }
 
 /// What was forgotten.

@@ -168,12 +168,16 @@ impl Control {
     /// One turn of discovery, delivery and positions; says when the next is due.
     fn turn(&mut self) -> Option<Mono> {
         let now = self.threads.clock.mono();
+        // Asked before the tree: a rename that a reader met while it opened what it was told is an
+        // event by now, and such a file is no unfound one.
+        let heard = self.news.is_empty() && self.threads.news.iter().all(News::is_heard);
         let mut events = Vec::new();
         let tree = self.tree.turn(&self.files, now, &mut events);
+        let settled = heard && events.is_empty();
         self.news.extend(events);
         self.tell();
         let behind = (!self.news.is_empty()).then(|| now.plus_ms(BEHIND_MS));
-        let unfound = self.forget_unfound(now);
+        let unfound = self.forget_unfound(settled, now);
         let lanes = self.deliver(now);
         [tree.deadline, behind, unfound, lanes, self.positions_due]
             .into_iter()
@@ -183,11 +187,11 @@ impl Control {
 
     /// Drops positions of files that are gone, once the readers have taken up the first whole
     /// listing. A root that is not there yet, or a directory that cannot be listed, hides files.
-    fn forget_unfound(&mut self, now: Mono) -> Option<Mono> {
+    fn forget_unfound(&mut self, settled: bool, now: Mono) -> Option<Mono> {
         if self.forgotten {
             return None;
         }
-        if !self.news.is_empty() || !self.threads.news.iter().all(News::is_heard) {
+        if !settled {
             return Some(now.plus_ms(BEHIND_MS));
         }
         if self.tree.is_whole() {

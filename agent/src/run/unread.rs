@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::count::Registry;
-use crate::ledger::Forgotten;
+use crate::ledger::{Forgotten, UnreadCount};
 
 /// Logs that are named in messages of their own; of the others the sum is said.
 const NAMED_MAX: usize = 20;
@@ -15,7 +15,7 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    /// Counters in `registry`, made when something was lost.
+    /// Counters in `registry`.
     pub(super) fn new(registry: &Arc<Registry>) -> Self {
         let registry = Arc::clone(registry);
         Self { registry }
@@ -30,18 +30,9 @@ impl Unread {
             );
         }
         for lost in &forgotten.unread {
-            let labels = [("output", lost.output.as_str())];
-            let count = |name, help| self.registry.counter(name, help, &labels);
-            count(
-                "tailwake_unread_files_total",
-                "Files that were deleted before the output had all of them.",
-            )
-            .add(lost.files);
-            count(
-                "tailwake_unread_bytes_total",
-                "Bytes of files that were deleted before the output had them, as far as known.",
-            )
-            .add(lost.bytes);
+            let count = UnreadCount::new(&self.registry, &lost.output);
+            count.files.add(lost.files);
+            count.bytes.add(lost.bytes);
         }
         for lost in forgotten.unread.iter().take(NAMED_MAX) {
             tracing::error!(log = %lost.log, output = %lost.output, files = lost.files, bytes = lost.bytes,

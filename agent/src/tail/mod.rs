@@ -24,6 +24,7 @@ pub mod pread;
 pub mod reader;
 pub mod ring;
 mod serve;
+mod shrunk;
 pub mod uring;
 
 pub use machine::MachineRing;

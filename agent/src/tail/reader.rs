@@ -25,7 +25,7 @@ use crate::base::quiet::Quiet;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover;
 use crate::encode::Outlet;
-use crate::ledger::{Ledger, Notice};
+use crate::ledger::{Ledger, Notice, UnreadCount};
 use crate::plan::StartAt;
 use crate::ticket::{Feed, Feeds, LogId};
 
@@ -58,10 +58,12 @@ pub(super) struct Counters {
     pub(super) rejoins: Arc<Counter>,
     pub(super) short: Arc<Counter>,
     pub(super) files: Arc<Counter>,
+    /// By output.
+    pub(super) unread: Vec<UnreadCount>,
 }
 
 impl Counters {
-    fn new(registry: &Registry) -> Self {
+    fn new(registry: &Registry, outputs: &[String]) -> Self {
         let count = |name, help| registry.counter(name, help, &[]);
         Self {
             wakes: count("tailwake_wakes_total", "Files woken by the rung."),
@@ -102,6 +104,10 @@ impl Counters {
                 "Reads short of the announced end.",
             ),
             files: registry.gauge("tailwake_files_open", "Log files that are open.", &[]),
+            unread: outputs
+                .iter()
+                .map(|output| UnreadCount::new(registry, output))
+                .collect(),
         }
     }
 }
@@ -159,12 +165,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         Self {
             ring,
             files,
+            count: Counters::new(registry, ledger.outputs()),
             ledger,
             pool,
             feeds,
             attached: OutputSet::first(outlets.len()),
             outlets,
-            count: Counters::new(registry),
             logs: HashMap::default(),
             tokens: Vec::new(),
             free_tokens: Vec::new(),

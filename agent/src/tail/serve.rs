@@ -9,7 +9,6 @@ use super::log::Reading;
 use super::reader::Reader;
 use super::ring::{Ring, Token};
 use crate::base::files::Files;
-use crate::base::outputs::OutputSet;
 use crate::base::pool::Buffer;
 use crate::base::time::Mono;
 use crate::line::boundary::{self, Open};
@@ -416,51 +415,6 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             Watch::Asleep => {}
         }
         self.make_ready(id);
-    }
-
-    fn shrank(&self, id: LogId, reading: Reading) -> bool {
-        let Some(log) = self.logs.get(&id) else {
-            return false;
-        };
-        let tail = log.files.iter().find(|tail| tail.id == reading.file);
-        let Some(handle) = tail.and_then(|tail| tail.handle.as_ref()) else {
-            return false;
-        };
-        self.files
-            .stat(handle)
-            .is_ok_and(|stat| stat.size < reading.offset)
-    }
-
-    /// The file was truncated: it is a new generation, read from its first byte.
-    fn begin_again(&mut self, id: LogId, old: FileId, now: Mono) {
-        self.count.truncated.add(1);
-        let Some(log) = self.logs.get_mut(&id) else {
-            return;
-        };
-        let all = log
-            .passes
-            .iter()
-            .fold(OutputSet::NONE, |all, pass| all.or(pass.outputs));
-        let Some(tail) = log.files.iter_mut().find(|tail| tail.id == old) else {
-            return;
-        };
-        let Some(handle) = &tail.handle else { return };
-        let Ok(stat) = self.files.stat(handle) else {
-            return;
-        };
-        tail.identity = file::identify(&self.files, handle, &stat);
-        self.ledger.forget(id, old);
-        tail.id = self
-            .ledger
-            .register(&tail.source, tail.identity, |_| 0, |_| false);
-        (tail.watch, tail.seen_end, tail.stirred) = (Watch::Awake, 0, now);
-        if let Some(suppressed) = self.quiet.allow(now, "truncated") {
-            tracing::warn!(path = %tail.path.display(), suppressed,
-                "the file was truncated; it is read from its start, and what was not read before is \
-                 lost: let kubelet rotate by rename");
-        }
-        all.iter().for_each(|output| self.part(id, output));
-        self.join(id);
     }
 
     /// Closes files that every output has, forgets those that are deleted, and ends the log.

@@ -13,7 +13,7 @@ use crate::bed::Bed;
 use crate::sink::Sink;
 
 /// How long something may take that is awaited: far beyond what it takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A message of one cause comes once in this time.
 const QUIET: Duration = Duration::from_secs(10);
@@ -21,6 +21,7 @@ const QUIET: Duration = Duration::from_secs(10);
 /// What the agent is to do.
 pub(crate) struct Setup {
     pub(crate) stages: &'static str,
+    pub(crate) start_at: &'static str,
     /// Names and the rest of each output.
     pub(crate) outputs: Vec<(&'static str, String)>,
     /// Whole lines of the config.
@@ -37,6 +38,7 @@ impl Setup {
     pub(crate) fn to(good: &Sink) -> Self {
         Self {
             stages: "[{cri: {}}]",
+            start_at: "beginning",
             outputs: vec![("good", good.loki())],
             more: "",
             args: &[],
@@ -61,10 +63,11 @@ impl Setup {
             .map(|(name, rest)| format!("  {name}: {{{rest}}}\n"))
             .collect();
         format!(
-            "state: {}\nadmin: {{listen: \"127.0.0.1:0\"}}\ninputs: {{pods: {{pods: {{root: {}}}}}}}\n\
+            "state: {}\nadmin: {{listen: \"127.0.0.1:0\"}}\ninputs: {{pods: {{pods: {{root: {}}}, start_at: {}}}}}\n\
              pipelines: {{main: {{from: [pods], stages: {}, to: [{}]}}}}\noutputs:\n{outputs}{}\n",
             bed.path("state").display(),
             bed.path("pods").display(),
+            self.start_at,
             self.stages,
             names.join(", "),
             self.more,

@@ -132,6 +132,37 @@ fn what_was_deleted_while_the_agent_was_down_is_forgotten_and_what_was_unread_is
 }
 
 #[test]
+fn what_a_truncation_took_from_an_output_is_counted() {
+    let bed = Bed::new("truncated");
+    let (sink, silent) = (Sink::start(Manner::Good), Sink::start(Manner::Silent));
+    let mut agent = Agent::start(&bed, &Setup::to(&sink).and(silent.loki()));
+    let mut bad = bed.write("bad", "first", 3_000);
+    agent.awaits_texts(&sink, "bad", &bad);
+    let path = bed.container("bad").join("0.log");
+    let size = std::fs::metadata(&path).unwrap().len();
+    agent.awaits("the silent output is left behind", |agent| {
+        agent.status()["outputs"]["bad"]["detached"] == true
+    });
+    std::fs::File::create(&path).unwrap();
+    bad.extend(bed.write("bad", "second", 10));
+    agent.awaits_texts(&sink, "bad", &bad);
+    let good = bed.write("good", "good", 200);
+    agent.awaits_texts(&sink, "good", &good);
+    agent.awaits_metric("tailwake_truncations_total", &[], 1);
+    // It never answered: all of the file was lost to it but what is on its way there still.
+    agent.awaits_metric("tailwake_unread_bytes_total", &["output=\"bad\""], size);
+    let good_lost = agent.metric("tailwake_unread_bytes_total", &["output=\"good\""]);
+    assert_eq!(good_lost, 0);
+    agent.assert_said_once("the file was truncated");
+    silent.behave(Manner::Good);
+    agent.awaits("what came after it", |_| {
+        let texts = silent.texts("bad");
+        bad[3_000..].iter().all(|text| texts.contains(text))
+    });
+    agent.end();
+}
+
+#[test]
 fn one_inotify_instance_watches_all_directories() {
     let (bed, sink) = (Bed::new("instances"), Sink::start(Manner::Good));
     let mut setup = Setup::to(&sink);

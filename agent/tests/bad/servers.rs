@@ -40,6 +40,27 @@ fn a_server_that_never_answers_delays_no_other_output_and_leaves_the_agent_healt
 }
 
 #[test]
+fn the_only_output_that_never_answers_leaves_the_agent_healthy_while_lines_wait_in_their_files() {
+    let (bed, silent) = (Bed::new("only"), Sink::start(Manner::Silent));
+    let mut setup = Setup::to(&silent);
+    setup.outputs.clear();
+    let setup = setup.and(silent.loki());
+    let mut agent = Agent::start(&bed, &setup);
+    let lines = bed.write("good", "good", LINES);
+    agent.awaits("its window is full, and it was tried again", |agent| {
+        let window = agent.status()["outputs"]["bad"]["window_bytes"].as_u64();
+        let tried = agent.metric("tailwake_request_retries_total", &["reason=\"timeout\""]);
+        window >= Some(16 << 10) && tried >= 3
+    });
+    assert!(agent.get("/healthz").is_ok());
+    silent.behave(Manner::Good);
+    agent.awaits_each(&silent, "good", &lines);
+    assert_eq!(agent.metric("tailwake_output_detaches_total", &[]), 0);
+    assert!(agent.get("/healthz").is_ok());
+    agent.end();
+}
+
+#[test]
 fn garbage_in_an_answer_is_no_acknowledgement() {
     let bed = Bed::new("garbage");
     let sink = Sink::start(Manner::Good);

@@ -99,6 +99,27 @@ fn a_full_state_disk_delays_no_line_and_is_written_again_when_there_is_room() {
 }
 
 #[test]
+fn where_start_at_began_is_known_after_a_crash_though_nothing_was_delivered() {
+    let bed = Bed::new("start-at");
+    let silent = Sink::start(Manner::Silent);
+    let mut setup = Setup::to(&silent);
+    setup.start_at = "end";
+    bed.write("good", "old", 10);
+    let mut agent = Agent::start(&bed, &setup);
+    let path = bed.path("state/positions");
+    agent.awaits("positions are written", |_| {
+        std::fs::read_to_string(&path).is_ok_and(|text| text.contains("ns_good_good-uid"))
+    });
+    let new = bed.write("good", "new", 10);
+    agent.awaits("they are read", |agent| agent.status()["lines_read"] == 10);
+    agent.kill();
+    silent.behave(Manner::Good);
+    let mut agent = Agent::start(&bed, &setup);
+    agent.awaits_texts(&silent, "good", &new);
+    agent.end();
+}
+
+#[test]
 fn a_damaged_positions_file_is_set_aside_counted_and_never_a_crash_loop() {
     let (bed, sink) = (Bed::new("corrupt"), Sink::start(Manner::Good));
     let setup = Setup::to(&sink);
