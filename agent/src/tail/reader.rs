@@ -1,7 +1,8 @@
 //! A reader: the turn of one thread that reads its share of the container logs.
 //!
 //! ```text
-//! turn: news from discovery -> notices of the ledger -> events of the ring -> due logs -> serve
+//! turn: drain the ring -> news from discovery -> notices of the ledger -> the ring's events
+//!       -> due logs -> serve
 //! ```
 //!
 //! Ready logs take turns, one buffer each: deficit round robin with the buffer as its quantum.
@@ -203,13 +204,15 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         news: &mut dyn FnMut() -> Option<discover::Event>,
     ) -> io::Result<Turn> {
         let mut progress = false;
+        // First of all: it takes back the bell's ringing, and whoever rings afterwards ends the next
+        // park. What the bell was rung for is looked at below.
+        let mut events = std::mem::take(&mut self.events);
+        self.ring.drain(&mut events)?;
         while let Some(event) = news() {
             progress = true;
             self.hear(event, now, wall);
         }
         self.heed_outputs();
-        let mut events = std::mem::take(&mut self.events);
-        self.ring.drain(&mut events)?;
         for event in events.drain(..) {
             progress = true;
             match event {
@@ -313,5 +316,85 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             self.make_ready(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::cell::RefCell;
+    use std::fs::File;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::base::bell::Bell;
+    use crate::base::pool::Buffer;
+    use crate::ledger::positions::Positions;
+    use crate::machine::MachineFiles;
+    use crate::ticket::{Meta, Source};
+
+    /// Somebody rings just before the ring is drained, which takes the ringing back.
+    struct Rung(
+        Rc<RefCell<VecDeque<discover::Event>>>,
+        Option<discover::Event>,
+    );
+
+    impl Ring for Rung {
+        type File = File;
+
+        fn read(&mut self, _: Token, _: &File, _: u64, _: Buffer, _: usize) {}
+        fn watch(&mut self, _: Token, _: &File, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn unwatch(&mut self, _: Token) {}
+        fn arm(&mut self, _: Token) -> io::Result<()> {
+            Ok(())
+        }
+        fn expected_end(&self, _: Token) -> Option<u64> {
+            None
+        }
+        fn drain(&mut self, _: &mut Vec<Event>) -> io::Result<()> {
+            self.0.borrow_mut().extend(self.1.take());
+            Ok(())
+        }
+        fn park(&mut self, _: Mono, _: Option<Mono>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Such a file was read only when another came, or by the sweep.
+    #[test]
+    fn news_whose_ringing_a_turn_takes_back_is_heard_in_that_turn() {
+        let source = Arc::new(Source {
+            log: LogId(0),
+            input: 0,
+            key: "ns_pod_uid/app".into(),
+            filename: "0.log".into(),
+            meta: Meta::default(),
+            labels: Vec::new(),
+            tag: None,
+        });
+        let news = Rc::new(RefCell::new(VecDeque::new()));
+        let ring = Rung(Rc::clone(&news), Some(discover::Event::Ended { source }));
+        let settings = Settings {
+            number: 0,
+            pace_ms: 5,
+            sweep_ms: 0,
+            start_at: Vec::new(),
+        };
+        let mut reader = Reader::new(
+            settings,
+            ring,
+            MachineFiles::new(),
+            Ledger::new(Vec::new(), vec![Bell::silent()], Positions::default()),
+            Pool::new(1, 4096, Bell::silent()),
+            vec![Arc::new(Feeds::new(1, Bell::silent()))],
+            Vec::new(),
+            &Registry::default(),
+        );
+        let mut next = || news.borrow_mut().pop_front();
+        let turn = reader.turn(Mono(0), Timestamp::default(), &mut next);
+        assert!(turn.unwrap().progress);
+        assert!(news.borrow().is_empty());
     }
 }
