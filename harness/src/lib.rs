@@ -21,4 +21,5 @@ pub mod serve;
 pub mod sink;
 pub mod tally;
 pub mod text;
+pub mod twice;
 pub mod wire;

@@ -135,6 +135,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             pass.skips = true;
             return Step::Again;
         };
+        // Who was detached leaves between two records: what it has begun is finished.
+        let leaving = pass.outputs.without(self.attached);
+        if !leaving.is_empty() && pass.is_clean() {
+            leaving.iter().for_each(|output| self.part(id, output));
+            return Step::Again;
+        }
         let newest = place + 1 == log.files.len();
         let mut asked = usize::MAX;
         if pass.skips && pass.is_clean() {

@@ -22,7 +22,7 @@ use harness::process::{Usage, say};
 use harness::sink::{Stats, stats};
 use harness::text::now_ns;
 
-use crate::run::agent::{Agent, Setup, build_release};
+use crate::run::agent::{Agent, Setup, Stages, build_release};
 use crate::run::duration;
 use promtail::Promtail;
 
@@ -193,7 +193,11 @@ fn measure(
             pods: directory.join("node/pods"),
             loki: (common.output == To::Loki).then(|| url.clone()),
             search: (common.output == To::Elasticsearch).then_some(url),
-            json: !common.no_json,
+            stages: if common.no_json {
+                Stages::Cri
+            } else {
+                Stages::Labels
+            },
         };
         Ok(Collector::Agent(Agent::start(agent, &setup)?))
     })?;
