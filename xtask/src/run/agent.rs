@@ -85,6 +85,12 @@ impl Agent {
         Ok(Self { child, admin })
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `GET /status`, or null while it does not answer.
     #[must_use]
     pub fn status(&self) -> Value {
