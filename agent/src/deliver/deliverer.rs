@@ -345,7 +345,7 @@ impl Side {
             Sink::Bulk => "application/x-ndjson",
         };
         let mut headers = vec![("content-type", Arc::from(content))];
-        if encoding == Encoding::Gzip {
+        if let Encoding::Gzip(_) = encoding {
             headers.push(("content-encoding", Arc::from("gzip")));
         }
         if let Some(tenant) = tenant.or(self.tenant.as_ref()) {

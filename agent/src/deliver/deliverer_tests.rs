@@ -164,7 +164,7 @@ impl Bed {
             tenant: tenant.map(Arc::from),
             encoder: 0,
             body: Bytes::copy_from_slice(body.as_bytes()),
-            encoding: Encoding::Gzip,
+            encoding: Encoding::Gzip(1),
             inflated: body.len() as u64,
             items: (0..body.len()).map(item).collect(),
             groups: Vec::new(),

@@ -406,7 +406,7 @@ mod tests {
         std::fs::write(dir.join("0.log"), b"x").unwrap();
         let text = PLAN.replace("ROOT", &root.display().to_string());
         let plan = crate::config::parse("test", &text, &|_| None).unwrap();
-        let (files, registry) = (MachineFiles::new().unwrap(), Registry::default());
+        let (files, registry) = (MachineFiles::watching().unwrap(), Registry::default());
         let mut tree = Tree::new(&plan, "node", &registry);
         let mut events = Vec::new();
         tree.start(&files, &mut events);

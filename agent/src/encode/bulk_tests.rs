@@ -123,6 +123,29 @@ fn labels_are_merged_and_the_record_wins() {
     owed.settle();
 }
 
+#[test]
+fn a_part_is_compressed_as_hard_as_the_whole() {
+    let told = Arc::new(Told::default());
+    let (source, owed) = (source(&[]), ticket(&told, 0, 1));
+    let mut sizes = Vec::new();
+    for level in [0, 1, 9] {
+        let mut bulk = bulk(true, level);
+        for line in 0..500 {
+            let text = format!("GET /api/v1/items/{} took {} ms", line * 7919, line % 13);
+            let mut record = record(&source, &owed, text.as_bytes());
+            bulk.push(0, &mut record, Claim::default());
+        }
+        let whole = bulk.seal(0).unwrap();
+        let all: Vec<usize> = (0..whole.items.len()).collect();
+        let (items, groups) = (&whole.items, &whole.groups);
+        let part = subset(whole.encoding, &whole.body, items, groups, &all).unwrap();
+        assert_eq!(part.body, whole.body, "level {level}");
+        sizes.push(part.body.len());
+    }
+    owed.settle();
+    assert!(sizes[0] > sizes[1] && sizes[1] > sizes[2], "{sizes:?}");
+}
+
 proptest! {
     /// Each item is its two lines, and any subset is a body of just these items.
     #[test]

@@ -37,17 +37,18 @@ pub(crate) struct Compressor {
 
 enum State {
     Plain,
-    Gzip(Box<Compress>),
+    Gzip(Box<Compress>, u8),
     Snappy(Box<snap::raw::Encoder>),
 }
 
 impl Compressor {
     pub(crate) fn gzip(level: u32) -> Self {
+        let level = level.min(9) as u8;
         let state = match level {
             0 => State::Plain,
             level => {
-                let level = Compression::new(level.min(9));
-                State::Gzip(Box::new(Compress::new_gzip(level, WINDOW_BITS)))
+                let made = Compress::new_gzip(Compression::new(level.into()), WINDOW_BITS);
+                State::Gzip(Box::new(made), level)
             }
         };
         Self {
@@ -67,7 +68,7 @@ impl Compressor {
     pub(crate) fn of(encoding: Encoding) -> Self {
         match encoding {
             Encoding::Plain => Self::gzip(0),
-            Encoding::Gzip => Self::gzip(1),
+            Encoding::Gzip(level) => Self::gzip(level.into()),
             Encoding::Snappy => Self::snappy(),
         }
     }
@@ -75,7 +76,7 @@ impl Compressor {
     pub(crate) const fn encoding(&self) -> Encoding {
         match self.state {
             State::Plain => Encoding::Plain,
-            State::Gzip(_) => Encoding::Gzip,
+            State::Gzip(_, level) => Encoding::Gzip(level),
             State::Snappy(_) => Encoding::Snappy,
         }
     }
@@ -93,7 +94,7 @@ impl Compressor {
                 let len = encoder.compress(body, out)?;
                 Ok(Bytes::copy_from_slice(&out[..len]))
             }
-            State::Gzip(state) => {
+            State::Gzip(state, _) => {
                 state.reset();
                 out.clear();
                 out.reserve(body.len() / 4 + ROOM_MIN);
@@ -121,7 +122,7 @@ pub(crate) fn inflate(encoding: Encoding, body: &[u8]) -> Result<Vec<u8>, Error>
     match encoding {
         Encoding::Plain => Ok(body.to_vec()),
         Encoding::Snappy => Ok(snap::raw::Decoder::new().decompress_vec(body)?),
-        Encoding::Gzip => {
+        Encoding::Gzip(_) => {
             let mut out = Vec::with_capacity(body.len() * 4);
             std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(body), &mut out)?;
             Ok(out)

@@ -17,8 +17,8 @@ use crate::ticket::Ticket;
 pub enum Encoding {
     /// As it is.
     Plain,
-    /// gzip, with `Content-Encoding: gzip`.
-    Gzip,
+    /// gzip of this level, with `Content-Encoding: gzip`.
+    Gzip(u8),
     /// Snappy block format (Loki's protobuf).
     Snappy,
 }

@@ -115,17 +115,6 @@ pub struct Ledger {
     inner: Mutex<Inner>,
 }
 
-/// What `register` found out about a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Registered {
-    /// Its id from now on.
-    pub id: FileId,
-    /// The positions file knew it.
-    pub remembered: bool,
-    /// The positions file knew the container log.
-    pub log_known: bool,
-}
-
 impl Ledger {
     /// A ledger for these outputs; a log's notices go to reader `log % readers.len()`.
     #[must_use]
@@ -159,16 +148,16 @@ impl Ledger {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up a file that was opened. `same` says whether the remembered identity is this
-    /// file's; a file nobody remembers begins with all its outputs at `start`. Files of one log
-    /// are registered oldest first.
+    /// Takes up a file that was opened and gives its id. `same` says whether the remembered
+    /// identity is this file's; a file nobody remembers begins with all its outputs at `start`,
+    /// which is told whether the log is known. Files of one log are registered oldest first.
     pub fn register(
         &self,
         source: &Arc<Source>,
         identity: Identity,
         start: impl FnOnce(bool) -> u64,
         mut same: impl FnMut(&Identity) -> bool,
-    ) -> Registered {
+    ) -> FileId {
         let outputs = self.outputs.len();
         let mut inner = self.lock();
         let inner = &mut *inner;
@@ -181,15 +170,13 @@ impl Ledger {
             let place = files.iter().position(|file| same(&file.identity))?;
             Some(files.swap_remove(place))
         });
-        let is_remembered = found.is_some();
-        let fresh = if is_remembered { 0 } else { start(known) };
         let marks: Vec<Mark> = match &found {
             Some(file) => self
                 .outputs
                 .iter()
                 .map(|name| Self::remember(file, name))
                 .collect(),
-            None => vec![Mark::at(fresh); outputs],
+            None => vec![Mark::at(start(known)); outputs],
         };
         let opened = marks.iter().map(Mark::watermark).max().unwrap_or(0);
         let log = inner.logs.entry(source.log).or_insert_with(|| Log {
@@ -211,11 +198,7 @@ impl Ledger {
             opened,
             marks,
         });
-        Registered {
-            id,
-            remembered: is_remembered,
-            log_known: known,
-        }
+        id
     }
 
     fn remember(file: &FilePositions, output: &str) -> Mark {

@@ -2,7 +2,8 @@
 //!
 //! 1. A log is opened without following a link anywhere below its directory, without blocking, and
 //!    only if it is a regular file.
-//! 2. One inotify instance watches directories for names that come and leave; never for writes.
+//! 2. Directories are watched for names that come and leave, never for writes; only who watches has
+//!    an inotify instance, since a user has 128 of them by default.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,30 +20,42 @@ use rustix::io::Errno;
 use crate::base::files::{DirEvent, Entry, EntryKind, Files, Stat, WatchId};
 use crate::base::time::Timestamp;
 
-/// The machine's file system, with an inotify instance of its own.
-#[derive(Debug)]
+/// The machine's file system.
+#[derive(Debug, Default)]
 pub struct MachineFiles {
-    inotify: OwnedFd,
+    /// Of who watches directories.
+    inotify: Option<OwnedFd>,
 }
 
 impl MachineFiles {
-    /// A new inotify instance, nothing watched.
+    /// Files alone: no directory can be watched.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { inotify: None }
+    }
+
+    /// With an inotify instance, nothing watched yet.
     ///
     /// # Errors
     /// `EMFILE` at `fs.inotify.max_user_instances`.
-    pub fn new() -> io::Result<Self> {
+    pub fn watching() -> io::Result<Self> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         Ok(Self {
-            inotify: inotify::init(flags)?,
+            inotify: Some(inotify::init(flags)?),
         })
     }
 
     /// A second descriptor of the inotify instance, to wait for.
     ///
     /// # Errors
-    /// The system's: no descriptor is free.
+    /// The system's: no descriptor is free. `Unsupported` without an instance.
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
-        self.inotify.try_clone()
+        self.instance()?.try_clone()
+    }
+
+    fn instance(&self) -> io::Result<&OwnedFd> {
+        let none = || io::Error::from(io::ErrorKind::Unsupported);
+        self.inotify.as_ref().ok_or_else(none)
     }
 }
 
@@ -115,17 +128,19 @@ impl Files for MachineFiles {
             | WatchFlags::MOVED_TO
             | WatchFlags::ONLYDIR
             | WatchFlags::EXCL_UNLINK;
-        Ok(WatchId(inotify::add_watch(&self.inotify, dir, flags)?))
+        Ok(WatchId(inotify::add_watch(self.instance()?, dir, flags)?))
     }
 
     fn unwatch(&self, watch: WatchId) {
-        // EINVAL: the kernel has ended it already.
-        let _ = inotify::remove_watch(&self.inotify, watch.0);
+        if let Some(inotify) = &self.inotify {
+            // EINVAL: the kernel has ended it already.
+            let _ = inotify::remove_watch(inotify, watch.0);
+        }
     }
 
     fn events(&self, events: &mut Vec<DirEvent>) -> io::Result<()> {
         let mut buf = [MaybeUninit::<u8>::uninit(); 16 << 10];
-        let mut reader = inotify::Reader::new(&self.inotify, &mut buf);
+        let mut reader = inotify::Reader::new(self.instance()?, &mut buf);
         loop {
             let event = match reader.next() {
                 Ok(event) => event,
@@ -159,10 +174,17 @@ impl Files for MachineFiles {
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         use std::io::Write as _;
         let temporary = path.with_extension("tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        std::fs::rename(&temporary, path)?;
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_data()?;
+            std::fs::rename(&temporary, path)
+        };
+        if let Err(error) = write() {
+            // On a full disk a half-written copy would keep others from being written.
+            let _ = std::fs::remove_file(&temporary);
+            return Err(error);
+        }
         match path.parent() {
             Some(dir) => File::open(dir)?.sync_all(),
             None => Ok(()),
@@ -198,7 +220,7 @@ mod tests {
 
     #[test]
     fn links_directories_and_fifos_are_no_logs() {
-        let (files, dir) = (MachineFiles::new().unwrap(), dir("kinds"));
+        let (files, dir) = (MachineFiles::new(), dir("kinds"));
         std::fs::write(dir.join("0.log"), b"x").unwrap();
         std::os::unix::fs::symlink(dir.join("0.log"), dir.join("link.log")).unwrap();
         let mode = Mode::RUSR | Mode::WUSR;
@@ -220,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_watched_directory_tells_what_came_and_left() {
-        let (files, dir) = (MachineFiles::new().unwrap(), dir("watch"));
+        let (files, dir) = (MachineFiles::watching().unwrap(), dir("watch"));
         let id = files.watch(&dir).unwrap();
         std::fs::write(dir.join("a"), b"").unwrap();
         std::fs::rename(dir.join("a"), dir.join("b")).unwrap();
@@ -245,7 +267,7 @@ mod tests {
 
     #[test]
     fn state_is_replaced_whole() {
-        let (files, dir) = (MachineFiles::new().unwrap(), dir("state"));
+        let (files, dir) = (MachineFiles::new(), dir("state"));
         let path = dir.join("positions");
         files.replace(&path, b"one").unwrap();
         files.replace(&path, b"two").unwrap();

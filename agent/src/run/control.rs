@@ -73,7 +73,7 @@ pub(super) async fn control(
     let bell = crate::base::bell::Bell::new(Arc::new(super::threads::NotifyBell(Arc::clone(
         &threads.control,
     ))));
-    let files = MachineFiles::new().context("watch directories")?;
+    let files = MachineFiles::watching().context("watch directories")?;
     let mut control = Control {
         tree: Tree::new(plan, &node, &registry),
         inotify: watch_descriptor(files.descriptor()?)?,

@@ -55,11 +55,7 @@ impl State {
     /// starts as at the first time: never a crash loop.
     pub(super) fn load_positions(&self, registry: &Registry) -> Positions {
         let path = self.positions_path();
-        let files = MachineFiles::new();
-        let bytes = match files.as_ref().map_or_else(
-            |error| Err(io::Error::other(error.to_string())),
-            |files| files.load(&path),
-        ) {
+        let bytes = match MachineFiles::new().load(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Positions::default(),
             Err(error) => {

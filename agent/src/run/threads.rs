@@ -272,11 +272,10 @@ impl ReaderStart<'_> {
             sweep_ms: plan.wake.sweep_ms,
             start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
         };
-        let files = MachineFiles::new().context("watch directories")?;
         let reader = Reader::new(
             settings,
             ring,
-            files,
+            MachineFiles::new(),
             Arc::clone(self.ledger),
             pool,
             self.feeds.to_vec(),
@@ -367,7 +366,7 @@ pub(super) fn start_disk(
         "Positions writes that failed; tried again within a second.",
         &[],
     );
-    let files = MachineFiles::new().context("start the disk thread")?;
+    let files = MachineFiles::new();
     let thread = thread::Builder::new().name("disk".to_owned()).spawn(move || {
         use crate::base::files::Files as _;
         while let Ok(Disk::Positions(positions)) = jobs.recv() {

@@ -154,7 +154,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         };
         let files = &self.files;
-        let registered = self.ledger.register(source, identity, start, |remembered| {
+        let id = self.ledger.register(source, identity, start, |remembered| {
             file::is_same(files, &handle, &stat, remembered)
         });
         let token = self.new_token(source.log);
@@ -167,7 +167,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         self.count.files.add(1);
         let tail = Tail {
-            id: registered.id,
+            id,
             token,
             source: Arc::clone(source),
             path,

@@ -445,8 +445,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.ledger.forget(id, old);
         tail.id = self
             .ledger
-            .register(&tail.source, tail.identity, |_| 0, |_| false)
-            .id;
+            .register(&tail.source, tail.identity, |_| 0, |_| false);
         (tail.watch, tail.seen_end, tail.stirred) = (Watch::Awake, 0, now);
         tracing::warn!(path = %tail.path.display(), "the file was truncated; it is read from its start");
         all.iter().for_each(|output| self.part(id, output));
