@@ -137,6 +137,7 @@ impl StatusSource for Status {
             "lines_read": read(|log| log.read.lines),
             "bytes_read": read(|log| log.read.bytes),
             "wakes": self.registry.value("tailwake_wakes_total"),
+            "roused": self.roll.roused.get(),
             "wakes_by_rung": by_rung(&self.roll.wakes()),
             "wake_source": {
                 "events": counters.events, "stale": counters.stale,

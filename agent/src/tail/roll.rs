@@ -4,7 +4,7 @@
 //! reader: enter -> Entry (woke, late, asleep) .. leave        /status: of(log), asleep
 //! ```
 //!
-//! 1. A wake is two relaxed additions; the lock is taken when a file comes or leaves, or is asked for.
+//! 1. A wake is a few relaxed additions; the lock is taken when a file comes or leaves, or is asked for.
 //! 2. It has an entry for each open file; a closed file's wakes are added to its log's.
 
 use std::collections::BTreeMap;
@@ -78,6 +78,8 @@ impl LogRoll {
 pub struct Roll {
     logs: Mutex<BTreeMap<LogId, LogRoll>>,
     wakes: [Arc<Counter>; RUNGS],
+    /// Wakes of sleeping files.
+    pub roused: Arc<Counter>,
     events: Arc<Counter>,
     stale: Arc<Counter>,
     overflows: Arc<Counter>,
@@ -103,6 +105,10 @@ impl Roll {
                     &[("rung", rung.name())],
                 )
             }),
+            roused: count(
+                "tailwake_wakes_roused_total",
+                "Wakes that found their file asleep.",
+            ),
             events: count(
                 "tailwake_wake_events_total",
                 "Events of the wake sources that woke a file.",
@@ -165,6 +171,7 @@ impl Roll {
     pub(super) fn woke(&self, entry: &Entry, was_asleep: bool) {
         entry.wakes.add(1);
         entry.roused.add(u64::from(was_asleep));
+        self.roused.add(u64::from(was_asleep));
         self.wakes[entry.rung as usize].add(1);
     }
 
