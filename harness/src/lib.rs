@@ -14,6 +14,7 @@ pub mod account;
 pub mod generate;
 pub mod journal;
 pub mod load;
+pub mod path;
 pub mod process;
 pub mod proxy;
 pub mod receive;

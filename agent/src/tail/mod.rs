@@ -23,9 +23,11 @@ mod passes;
 pub mod pread;
 pub mod reader;
 pub mod ring;
+pub mod roll;
 mod serve;
 pub mod uring;
 
 pub use machine::MachineRing;
 pub use reader::{Reader, Settings, Turn};
 pub use ring::{Event, Ring, Token};
+pub use roll::Roll;

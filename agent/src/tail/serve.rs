@@ -184,7 +184,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         } else if tail.watch == Watch::Awake && tail.watched && log.busy < 2 {
             let tail = &mut log.files[place];
             if self.ring.arm(tail.token).is_ok() {
-                tail.watch = Watch::Armed;
+                tail.set_watch(Watch::Armed);
             }
         }
         let pass = &log.passes[at];
@@ -391,7 +391,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         match tail.watch {
             Watch::Awake => {
                 let armed = tail.watched && self.ring.arm(tail.token).is_ok();
-                tail.watch = if armed { Watch::Armed } else { Watch::Asleep };
+                tail.set_watch(if armed { Watch::Armed } else { Watch::Asleep });
             }
             Watch::Armed => {
                 let short = self
@@ -403,7 +403,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     self.count.short.add(1);
                     return self.make_due(id, now.plus_ms(1));
                 }
-                tail.watch = Watch::Asleep;
+                tail.set_watch(Watch::Asleep);
                 (log.busy, log.slept) = (0, now);
             }
             Watch::Asleep => {}
@@ -446,7 +446,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         tail.id = self
             .ledger
             .register(&tail.source, tail.identity, |_| 0, |_| false);
-        (tail.watch, tail.seen_end, tail.stirred) = (Watch::Awake, 0, now);
+        tail.set_watch(Watch::Awake);
+        (tail.seen_end, tail.stirred) = (0, now);
         tracing::warn!(path = %tail.path.display(), "the file was truncated; it is read from its start");
         all.iter().for_each(|output| self.part(id, output));
         self.join(id);
@@ -493,6 +494,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             self.make_due(id, now.plus_ms(CLOSE_MS));
         } else if ends {
             self.ledger.forget_log(id);
+            self.settings.roll.forget(id);
             self.logs.remove(&id);
         }
     }

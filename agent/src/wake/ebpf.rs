@@ -326,8 +326,8 @@ impl Ear {
         self.probes.rung
     }
 
-    pub(crate) fn probes(&self) -> &Probes {
-        &self.probes
+    pub(crate) fn probes(&self) -> Arc<Probes> {
+        Arc::clone(&self.probes)
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
