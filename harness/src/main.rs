@@ -1,13 +1,14 @@
-//! The harness's own processes: a load generator and a sink for the benches.
+//! The harness's own processes: a load generator and a sink for the benches, and the path test.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
-use harness::{load, process, sink};
+use harness::{load, path, process, sink};
 
-/// A process of the benches.
+/// A process of benches and tests.
 #[derive(Debug, Parser)]
 #[command(name = "harness")]
 enum Task {
@@ -29,9 +30,11 @@ enum Task {
     },
     /// Receives until its standard input ends; prints its port first.
     Sink,
+    /// The agent on one forced rung: bursts on sleeping files, none left unread.
+    Path(path::Path),
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let (lines, bytes) = match Task::parse() {
         Task::Backlog { root, bytes } => load::backlog(&root, bytes)?,
         Task::Steady {
@@ -39,13 +42,21 @@ fn main() -> Result<()> {
             rate,
             seconds,
         } => load::steady(&root, rate, Duration::from_secs(seconds))?,
+        Task::Path(path) => {
+            let passed = path::run(&path)?;
+            return Ok(if passed {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
         Task::Sink => {
             let server = sink::start(0)?;
             process::say(&server.address().port().to_string());
             std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
     };
     process::say(&format!("{lines} {bytes}"));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

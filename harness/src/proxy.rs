@@ -19,7 +19,8 @@ use hyper_util::rt::TokioExecutor;
 use crate::receive::{decode, output_of};
 use crate::serve::{Answer, Server};
 use crate::tally::Tally;
-use crate::wire::Output;
+use crate::twice::Sendings;
+use crate::wire::{Arrived, Output};
 
 /// A running proxy.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ struct State {
     cut_answers: AtomicBool,
     unread: AtomicU64,
     sent: Tally,
+    sendings: Sendings,
     acknowledged: Tally,
 }
 
@@ -49,6 +51,7 @@ impl Proxy {
             cut_answers: AtomicBool::new(false),
             unread: AtomicU64::new(0),
             sent: Tally::default(),
+            sendings: Sendings::default(),
             acknowledged: Tally::default(),
         });
         let shared = Arc::clone(&state);
@@ -79,6 +82,12 @@ impl Proxy {
     #[must_use]
     pub fn sent(&self) -> &Tally {
         &self.state.sent
+    }
+
+    /// What went twice, and why.
+    #[must_use]
+    pub fn sendings(&self) -> &Sendings {
+        &self.state.sendings
     }
 
     /// What the server answered with 2xx.
@@ -115,6 +124,7 @@ impl State {
         }
         if let Some((output, records)) = &arrived {
             self.sent.take(*output, records.clone());
+            self.sendings.begin(records);
         }
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let uri: Uri = format!("{}{path}", self.upstream).parse()?;
@@ -122,13 +132,24 @@ impl State {
         for (name, value) in head.headers.iter().filter(|(name, _)| *name != "host") {
             onward = onward.header(name, value);
         }
-        let answer = self.client.request(onward.body(Full::new(body))?).await?;
+        let answer = match self.client.request(onward.body(Full::new(body))?).await {
+            Err(error) if error.is_connect() => {
+                // Nothing has left: it was never sent.
+                if let Some((_, records)) = &arrived {
+                    self.sendings.refused(records);
+                }
+                return Err(error.into());
+            }
+            other => other?,
+        };
         let (mut head, body) = answer.into_parts();
         let body = body.collect().await?.to_bytes();
-        if head.status.is_success()
-            && let Some((output, records)) = arrived
-        {
-            self.settle(output, records, &body);
+        if let Some((output, records)) = arrived {
+            if head.status.is_success() {
+                self.settle(output, records, &body);
+            } else {
+                self.sendings.refused(&records);
+            }
         }
         if self.cut_answers.load(Ordering::Relaxed) {
             bail!("answer cut on purpose");
@@ -138,7 +159,7 @@ impl State {
     }
 
     /// Counts what was taken; a bulk's items each by its own status.
-    fn settle(&self, output: Output, records: Vec<crate::wire::Arrived>, body: &[u8]) {
+    fn settle(&self, output: Output, records: Vec<Arrived>, body: &[u8]) {
         let answer: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
         let taken = |index: usize| {
             let item = answer["items"][index]
@@ -147,11 +168,19 @@ impl State {
             let status = item.and_then(|item| item["status"].as_u64()).unwrap_or(200);
             status < 300
         };
-        let kept = records.into_iter().enumerate();
-        let kept = kept
-            .filter(|(index, _)| taken(*index))
-            .map(|(_, record)| record)
-            .collect();
+        let (mut kept, mut refused) = (Vec::new(), Vec::new());
+        for (index, record) in records.into_iter().enumerate() {
+            let side = if taken(index) {
+                &mut kept
+            } else {
+                &mut refused
+            };
+            side.push(record);
+        }
+        if !self.cut_answers.load(Ordering::Relaxed) {
+            self.sendings.answered(&kept);
+        }
+        self.sendings.refused(&refused);
         self.acknowledged.take(output, kept);
     }
 }

@@ -4,7 +4,8 @@
 //! 2. Order is kept within one label set: a first arrival below an earlier one is disordered.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::journal::{Container, Stream};
 use crate::text::hash;
@@ -44,6 +45,9 @@ pub type Key = (Output, Container, Stream);
 #[derive(Debug, Default)]
 pub struct Tally {
     streams: Mutex<BTreeMap<Key, StreamTally>>,
+    /// Requests taken in, and who waits for the next.
+    version: Mutex<u64>,
+    taken: Condvar,
 }
 
 impl Tally {
@@ -54,12 +58,37 @@ impl Tally {
             let key = (output, record.container.clone(), record.stream);
             streams.entry(key).or_default().take(&record);
         }
+        drop(streams);
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.taken.notify_all();
     }
 
     /// A copy of one stream's tally.
     #[must_use]
     pub fn stream(&self, key: &Key) -> Option<StreamTally> {
         self.lock().get(key).cloned()
+    }
+
+    /// Records of one stream that arrived, each once.
+    #[must_use]
+    pub fn arrived(&self, key: &Key) -> u64 {
+        self.lock().get(key).map_or(0, StreamTally::distinct)
+    }
+
+    /// How many requests were taken in.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until more than `seen` requests were taken in, or for `patience`; gives the number.
+    #[must_use]
+    pub fn changed(&self, seen: u64, patience: Duration) -> u64 {
+        let version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .taken
+            .wait_timeout_while(version, patience, |version| *version <= seen);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// The streams that arrived.

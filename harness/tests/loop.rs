@@ -39,6 +39,7 @@ fn generated(name: &str, seed: u64) -> PathBuf {
         duration: None,
         seed,
         invalid_utf8: true,
+        noise: false,
     };
     Generator::start(&options).unwrap().wait().unwrap();
     directory

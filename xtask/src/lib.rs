@@ -5,6 +5,7 @@ pub mod build;
 pub mod e2e;
 pub mod kernels;
 mod packages;
+pub mod path;
 pub mod run;
 pub mod testbed;
 pub mod tests;

@@ -6,13 +6,14 @@
 //! cargo xtask test [--all]
 //! cargo xtask bench backlog|steady
 //! cargo xtask testbed up|down|status
+//! cargo xtask path [--rung tp_btf] [--io pread] [--readers 4]
 //! cargo xtask kernels [--series 6.12]
 //! cargo xtask sim [--seeds 200] [--seed N]
 //! cargo xtask tidy
 //! ```
 
 use clap::Parser;
-use xtask::{bench, build, kernels, run, testbed, tests, tidy};
+use xtask::{bench, build, kernels, path, run, testbed, tests, tidy};
 
 /// The command line of `cargo xtask`.
 #[derive(Debug, Parser)]
@@ -28,7 +29,9 @@ enum Task {
     Bench(bench::Bench),
     /// Real Loki, Elasticsearch and OpenSearch on loopback.
     Testbed(testbed::Command),
-    /// The wake rungs on a stock kernel in QEMU.
+    /// The agent on one wake rung after the other: no burst is left unread.
+    Path(path::Path),
+    /// The same on a stock kernel in QEMU, the top rung among them.
     Kernels(kernels::Kernels),
     /// The simulator: faults by seed, every record accounted for.
     Sim(tests::Sim),
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test(test) => tests::run(&test),
         Task::Bench(bench) => bench::run(&bench),
         Task::Testbed(command) => testbed::run(&command),
+        Task::Path(path) => path::run(&path),
         Task::Kernels(kernels) => kernels::run(&kernels),
         Task::Sim(sim) => tests::sim(&sim),
         Task::Tidy => tidy::run(),

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::build::{self, root};
-use crate::{e2e, kernels, run, tidy};
+use crate::run::agent::build_release;
+use crate::{e2e, kernels, path, run, tidy};
 
 /// The arguments of `cargo xtask test`.
 #[derive(Debug, Clone, clap::Args)]
@@ -44,7 +45,7 @@ pub fn run(test: &Test) -> Result<()> {
     let mut suites: Vec<Suite> = vec![
         ("format", 10, Box::new(cargo(&["fmt", "--all", "--check"]))),
         ("tidy", 10, Box::new(tidy::run)),
-        ("build", 360, Box::new(|| build::run(&release()).map(drop))),
+        ("build", 360, Box::new(build_all)),
         (
             "lints",
             180,
@@ -56,7 +57,8 @@ pub fn run(test: &Test) -> Result<()> {
             Box::new(cargo(&["test", "-q", "--workspace"])),
         ),
         ("demo node", 60, Box::new(run::demo)),
-        ("stock kernel", 120, Box::new(kernels::run_default)),
+        ("wake rungs", 100, Box::new(path::run_default)),
+        ("stock kernel", 150, Box::new(kernels::run_default)),
         ("real servers", 300, Box::new(e2e::run)),
     ];
     if test.all {
@@ -91,6 +93,12 @@ fn row(name: &str, took: Duration, budget: u64, passed: bool) -> String {
         "{name:<20} {word}  {:>6.1} s of {budget} s\n",
         took.as_secs_f64()
     )
+}
+
+/// The agent with probes, and the harness that stands around it.
+fn build_all() -> Result<()> {
+    build::run(&release())?;
+    build_release(&["harness"]).map(drop)
 }
 
 fn release() -> build::Build {

@@ -71,6 +71,7 @@ pub struct Tree {
     unlisted: BTreeSet<PathBuf>,
     quiet: Quiet,
     refused: Arc<Counter>,
+    sweeps: Arc<Counter>,
     late: Arc<Counter>,
     overflows: Arc<Counter>,
     list_errors: Arc<Counter>,
@@ -105,6 +106,11 @@ impl Tree {
             refused: count(
                 "tailwake_watches_refused_total",
                 "Directory watches refused.",
+            ),
+            sweeps: registry.counter(
+                "tailwake_sweeps_total",
+                "Sweeps of all sizes or names.",
+                &[("of", "names")],
             ),
             late: count(
                 "tailwake_discovery_late_finds_total",
@@ -165,6 +171,7 @@ impl Tree {
         }
         if self.sweep_ms > 0 && now >= self.next_sweep {
             self.next_sweep = now.plus_ms(self.sweep_ms);
+            self.sweeps.add(1);
             let before = out.len();
             self.sweep(files, out);
             self.late.add((out.len() - before) as u64);

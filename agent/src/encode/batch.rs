@@ -5,7 +5,8 @@
 //! ```
 //!
 //! 1. Requests enter the window in the order in which they were sealed.
-//! 2. What is dropped here is dropped unsettled: its chunks fail for this output alone.
+//! 2. While the output is detached, chunks that it has begun are finished and others are refused whole:
+//!    they fail for this output alone, and no record of theirs was sent.
 //! 3. The number of open batches is bounded; one too many seals the oldest.
 
 use std::collections::VecDeque;
@@ -26,6 +27,10 @@ use crate::ticket::Ticket;
 
 /// Open batches (tenants) of an output at the most.
 const SLOTS_MAX: usize = 64;
+
+/// Sealed requests that may wait while the output is detached: records that end chunks it has begun
+/// go into the batch that is open, which is sealed rarely; beyond this even such a chunk is refused.
+const PENDING_MAX: usize = 4;
 
 /// Places in a body are 32 bits; no batch may come near.
 const BATCH_BYTES_MAX: u64 = 1 << 30;
@@ -70,13 +75,6 @@ impl Format {
         match self {
             Self::Loki(loki) => loki.seal(at),
             Self::Bulk(bulk) => bulk.seal(at),
-        }
-    }
-
-    fn clear(&mut self, at: usize) {
-        match self {
-            Self::Loki(loki) => loki.clear(at),
-            Self::Bulk(bulk) => bulk.clear(at),
         }
     }
 }
@@ -147,7 +145,7 @@ impl Batches {
         if !covered(record.ticket) && !record.held.iter().any(covered) {
             return;
         }
-        if self.outlet.is_detached() {
+        if self.outlet.is_detached() && !self.finishes(record) {
             return self.refuse(record);
         }
         let at = self.slot(record, now);
@@ -159,10 +157,17 @@ impl Batches {
         }
     }
 
+    /// Whether a record that comes while the output is detached is of a chunk that it has begun.
+    #[cold]
+    fn finishes(&self, record: &Record<'_>) -> bool {
+        let output = self.outlet.output;
+        let mut claims = record.held.iter().chain(std::iter::once(record.ticket));
+        self.pending.len() < PENDING_MAX && claims.any(|claim| claim.is_begun(output))
+    }
+
     /// Drops the claims of a record that comes while the output is detached.
     #[cold]
     fn refuse(&mut self, record: &Record<'_>) {
-        self.abandon();
         let set = OutputSet::one(self.outlet.output);
         for held in &record.held {
             drop(held.split(set));
@@ -174,17 +179,6 @@ impl Batches {
         {
             drop(record.ticket.split(set));
             self.refused = Some(record.ticket.split(OutputSet::NONE));
-        }
-    }
-
-    /// Drops what is open and what waits, unsettled.
-    pub(crate) fn abandon(&mut self) {
-        self.pending.clear();
-        for (at, slot) in self.slots.iter_mut().enumerate() {
-            if slot.opened.take().is_some() {
-                self.format.clear(at);
-                drop(slot.claims.take());
-            }
         }
     }
 
@@ -274,15 +268,20 @@ impl Batches {
     }
 
     /// Whether a sealed request waits for the window.
-    pub(crate) fn is_blocked(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// Whether it keeps the encoder waiting.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.waits() && !self.outlet.is_detached()
     }
 
     /// Seals what has lingered long enough and, when nothing more is `queued`, what was opened in
     /// this turn after a quiet time: a lone line goes at once.
     pub(crate) fn linger(&mut self, now: Mono, queued: bool) {
         for at in 0..self.slots.len() {
-            if self.is_blocked() {
+            if self.waits() {
                 return;
             }
             let slot = &self.slots[at];
@@ -305,7 +304,7 @@ impl Batches {
 
     /// When the next batch has lingered long enough; none while the window holds them back.
     pub(crate) fn deadline(&self) -> Option<Mono> {
-        if self.is_blocked() {
+        if self.waits() {
             return None;
         }
         let opened = self.slots.iter().filter_map(|slot| slot.opened).min();

@@ -143,7 +143,8 @@ impl Bulk {
         let items = std::mem::take(&mut body.items);
         let inflated = body.raw.len() as u64;
         let packed = self.compressor.compress(&body.raw);
-        self.clear(at);
+        body.raw.clear();
+        body.raw.shrink_to(BODY_KEEP_BYTES);
         let encoding = self.compressor.encoding();
         Ok(Sealed {
             body: packed?,
@@ -152,16 +153,6 @@ impl Bulk {
             items,
             groups: Vec::new(),
         })
-    }
-
-    /// Throws away the body at `at`.
-    pub(crate) fn clear(&mut self, at: usize) {
-        let Some(body) = self.bodies.get_mut(at) else {
-            return;
-        };
-        body.items.clear();
-        body.raw.clear();
-        body.raw.shrink_to(BODY_KEEP_BYTES);
     }
 
     #[cold]

@@ -142,13 +142,6 @@ impl Loki {
             groups,
         })
     }
-
-    /// Throws away the body at `at`.
-    pub(crate) fn clear(&mut self, at: usize) {
-        if let Some(body) = self.bodies.get_mut(at) {
-            body.clear();
-        }
-    }
 }
 
 impl Body {

@@ -40,9 +40,11 @@ impl Claims {
         // Fast path: a record of one chunk that has a record in the batch already.
         if !self.ends_with(record) {
             let set = OutputSet::one(output);
-            self.0
-                .extend(record.held.iter().map(|held| held.split(set)));
-            self.0.push(record.ticket.split(set));
+            let held = record.held.iter();
+            for ticket in held.chain(std::iter::once(record.ticket)) {
+                ticket.begin(set);
+                self.0.push(ticket.split(set));
+            }
         }
         Claim {
             ticket: place(self.0.len() - 1),

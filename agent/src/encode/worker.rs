@@ -7,7 +7,8 @@
 //! 1. While an attached output has a request that its window does not take, no feed is taken.
 //! 2. An output that has kept the encoder waiting for more than 200 ms of the last second is
 //!    detached, if another attached output could go on; the only one, or all of them, never.
-//! 3. A detached output gets nothing: what it had open here is dropped unsettled and read again.
+//! 3. A detached output gets nothing new: chunks that it has begun are finished, others refused whole
+//!    and read again once it is attached.
 
 use std::sync::Arc;
 
@@ -181,7 +182,7 @@ impl<M: Process> Worker<M> {
             .all
             .iter_mut()
             .for_each(|batches| batches.seal_all(now));
-        !self.outputs.is_blocked()
+        !self.outputs.all.iter().any(Batches::waits)
     }
 
     /// The machine, for what it tells beyond records.
@@ -197,16 +198,12 @@ impl Outputs {
         let mut went = false;
         for (batches, wait) in self.all.iter_mut().zip(&mut self.waits) {
             wait.turn(now);
-            if batches.outlet.is_detached() {
-                batches.abandon();
-            }
             went |= batches.flush();
         }
         for at in 0..self.all.len() {
             let slow = self.all[at].is_blocked() && self.waits[at].total(now) > WAIT_MAX;
             if slow && self.another_goes_on(at) {
                 self.all[at].outlet.detach();
-                self.all[at].abandon();
                 went = true;
             }
         }

@@ -13,7 +13,9 @@ use crate::base::time::{Clock as _, MachineClock};
 use crate::deliver::Deliverer;
 use crate::encode::Outlet;
 use crate::ledger::{Ledger, LogAccount};
-use crate::wake::Report;
+use crate::tail::Roll;
+use crate::tail::roll::Entry;
+use crate::wake::{Meter, Report, Rung};
 
 /// What the admin listener tells of the agent.
 #[derive(Debug)]
@@ -22,6 +24,9 @@ pub struct Status {
     outlets: Vec<Arc<Outlet>>,
     report: Report,
     io: &'static str,
+    readers: usize,
+    roll: Arc<Roll>,
+    meter: Meter,
     registry: Arc<Registry>,
     found: AtomicBool,
     deliverer: Arc<Mutex<Deliverer>>,
@@ -40,6 +45,9 @@ impl Status {
             outlets: threads.outlets.clone(),
             report: threads.report.clone(),
             io: threads.io,
+            readers: threads.news.len(),
+            roll: Arc::clone(&threads.roll),
+            meter: threads.meter.clone(),
             registry,
             found: AtomicBool::new(false),
             deliverer: Arc::clone(deliverer),
@@ -64,12 +72,29 @@ impl Status {
             })
             .collect();
         let meta = &log.source.meta;
+        let roll = self.roll.of(log.source.log).unwrap_or_default();
         json!({
             "namespace": &*meta.namespace, "pod": &*meta.pod, "container": &*meta.container,
             "uid": &*meta.uid, "read_lines": log.read.lines, "read_bytes": log.read.bytes,
             "reread_bytes": log.reread_bytes, "outputs": outputs,
+            "rung": roll.rung().map(Rung::name), "wakes": by_rung(&roll.wakes()),
+            "files": roll.files.iter().map(|entry| file(entry)).collect::<Vec<_>>(),
         })
     }
+}
+
+fn by_rung(wakes: &[(Rung, u64)]) -> Value {
+    let some = wakes.iter().filter(|(_, count)| *count > 0);
+    some.map(|(rung, count)| (rung.name().to_owned(), Value::from(*count)))
+        .collect::<serde_json::Map<String, Value>>()
+        .into()
+}
+
+fn file(entry: &Entry) -> Value {
+    json!({
+        "inode": entry.inode, "rung": entry.rung.name(), "asleep": entry.is_asleep(),
+        "wakes": entry.wakes.get(), "roused": entry.roused.get(), "late_finds": entry.late.get(),
+    })
 }
 
 impl StatusSource for Status {
@@ -99,6 +124,14 @@ impl StatusSource for Status {
             })
             .collect();
         let skipped = self.report.skipped.iter();
+        let counters = self.roll.counters();
+        let probes =
+            self.meter.times().into_iter().map(
+                |probe| json!({"name": probe.name, "run_ns": probe.run_ns, "runs": probe.runs}),
+            );
+        let sweeps = self.registry.value("tailwake_sweeps_total");
+        let sweeps_of_files = self.roll.sweeps.get();
+        let (files_open, files_asleep) = self.roll.asleep();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "rung": self.report.rung.name(),
@@ -106,9 +139,20 @@ impl StatusSource for Status {
                 .map(|skipped| json!({"rung": skipped.rung.name(), "why": skipped.why}))
                 .collect::<Vec<_>>(),
             "io": self.io,
+            "readers": self.readers,
+            "files_open": files_open,
+            "files_asleep": files_asleep,
             "lines_read": read(|log| log.read.lines),
             "bytes_read": read(|log| log.read.bytes),
             "wakes": self.registry.value("tailwake_wakes_total"),
+            "roused": self.roll.roused.get(),
+            "wakes_by_rung": by_rung(&self.roll.wakes()),
+            "wake_source": {
+                "events": counters.events, "stale": counters.stale,
+                "overflows": counters.overflows, "refused": self.meter.refused(),
+            },
+            "probes": probes.collect::<Vec<_>>(),
+            "sweeps": {"files": sweeps_of_files, "names": sweeps - sweeps_of_files},
             "late_finds": self.registry.value("tailwake_sweep_late_finds_total"),
             "outputs": outputs,
             "containers": accounts.iter().map(|log| self.container(log)).collect::<Vec<_>>(),

@@ -24,9 +24,9 @@ use crate::plan::Plan;
 use crate::plan::memory::Memory;
 use crate::stage::Program;
 use crate::tail::eventfd::EventFd;
-use crate::tail::{MachineRing, Reader, Ring, Settings};
+use crate::tail::{MachineRing, Reader, Ring, Roll, Settings};
 use crate::ticket::Feeds;
-use crate::wake::{Ladder, Report, Wake};
+use crate::wake::{Ladder, Meter, Report, Wake};
 
 /// Feeds that may wait for one encoder; chunks are bounded by the pool long before.
 const FEEDS_MAX: usize = 4096;
@@ -89,6 +89,10 @@ pub(super) struct Threads {
     pub(super) io: &'static str,
     /// Whether they turn.
     pub(super) health: Arc<Health>,
+    /// How each file is watched.
+    pub(super) roll: Arc<Roll>,
+    /// The probes' own account.
+    pub(super) meter: Meter,
     /// The clock all turns are told the time by.
     pub(super) clock: MachineClock,
     stop_readers: Arc<AtomicBool>,
@@ -188,6 +192,8 @@ impl Threads {
         }
         let roots = roots(plan);
         let (wakes, report) = Ladder::choose(plan.wake.rung, &roots, readers, FILES_MAX);
+        let meter = wakes.first().map(Wake::meter).unwrap_or_default();
+        let roll = Arc::new(Roll::new(registry));
         let buffers = (threads.memory.pool_buffers / readers).max(1);
         let buffer_bytes = plan.limits.buffer_bytes.0 as usize;
         let mut start = ReaderStart {
@@ -200,6 +206,7 @@ impl Threads {
             health: &health,
             clock,
             pool: (buffers, buffer_bytes),
+            roll: &roll,
             io: "",
         };
         let mut reader_threads = Vec::new();
@@ -217,6 +224,8 @@ impl Threads {
         }
         let io = start.io;
         Ok(Self {
+            roll,
+            meter,
             ledger,
             outlets,
             news,
@@ -273,6 +282,7 @@ struct ReaderStart<'a> {
     health: &'a Health,
     clock: MachineClock,
     pool: (usize, usize),
+    roll: &'a Arc<Roll>,
     io: &'static str,
 }
 
@@ -294,6 +304,7 @@ impl ReaderStart<'_> {
             pace_ms: plan.wake.pace_ms,
             sweep_ms: plan.wake.sweep_ms,
             start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
+            roll: Arc::clone(self.roll),
         };
         let reader = Reader::new(
             settings,

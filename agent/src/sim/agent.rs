@@ -15,7 +15,7 @@ use crate::encode::Outlet;
 use crate::ledger::Ledger;
 use crate::ledger::positions::Positions;
 use crate::plan::StartAt;
-use crate::tail::{Reader, Settings};
+use crate::tail::{Reader, Roll, Settings};
 use crate::ticket::{Feeds, Ticket};
 
 /// How many outputs there are.
@@ -56,6 +56,7 @@ impl Agent {
             pace_ms: rng.below(20),
             sweep_ms: if flaky { 400 } else { 0 },
             start_at: vec![StartAt::Beginning],
+            roll: Arc::new(Roll::new(&registry)),
         };
         let ring = SimRing::new(world.clone(), Rng::new(rng.next()), flaky);
         let reader = Reader::new(

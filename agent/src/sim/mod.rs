@@ -10,6 +10,8 @@
 //! 2. Every record written arrives whole at both servers, or the run fails with a reason.
 
 mod agent;
+#[cfg(test)]
+mod alarm;
 mod encoder;
 mod rng;
 mod run;

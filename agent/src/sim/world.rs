@@ -14,6 +14,7 @@ use crate::base::files::{DirEvent, Entry, Files, Stat, WatchId};
 use crate::base::pool::Buffer;
 use crate::base::time::{Mono, Timestamp};
 use crate::tail::{Event, Ring, Token};
+use crate::wake::{Rung, WakeCounters};
 
 #[derive(Debug, Default)]
 struct Node {
@@ -40,6 +41,10 @@ struct State {
     next_key: u64,
     watched: BTreeMap<Token, Watched>,
     woken: Vec<Token>,
+    /// Events told and refused in the agent's life; the next `refusals` are refused.
+    events: u64,
+    refused: u64,
+    refusals: u64,
     births: bool,
 }
 
@@ -123,10 +128,21 @@ impl World {
         }
         for (token, watched) in &mut state.watched {
             if watched.key == key && watched.armed {
+                if state.refusals > 0 {
+                    // As the probe does: the flag is taken back, and nobody knows.
+                    (state.refusals, state.refused) = (state.refusals - 1, state.refused + 1);
+                    continue;
+                }
                 watched.armed = false;
                 state.woken.push(*token);
             }
         }
+    }
+
+    /// The wake source loses the next `count` events.
+    #[cfg(test)]
+    pub(super) fn refuse(&self, count: u64) {
+        self.lock().refusals = count;
     }
 
     /// The bytes are there.
@@ -257,6 +273,7 @@ impl SimRing {
         let mut state = world.lock();
         state.watched.clear();
         state.woken.clear();
+        (state.events, state.refused) = (0, 0);
         drop(state);
         Self {
             world,
@@ -311,6 +328,25 @@ impl Ring for SimRing {
         state.nodes.get(&key).map(|node| node.announced)
     }
 
+    fn rung_of(&self, token: Token) -> Rung {
+        if self.world.lock().watched.contains_key(&token) {
+            Rung::TracepointBtf
+        } else {
+            Rung::SweepOnly
+        }
+    }
+
+    fn wake_counters(&self) -> WakeCounters {
+        WakeCounters {
+            events: self.world.lock().events,
+            ..WakeCounters::default()
+        }
+    }
+
+    fn refused(&self) -> u64 {
+        self.world.lock().refused
+    }
+
     fn drain(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let woken = std::mem::take(&mut self.world.lock().woken);
         self.told.extend(woken.into_iter().map(Event::Woken));
@@ -338,7 +374,9 @@ impl Ring for SimRing {
         }
         while !self.told.is_empty() && !self.rng.chance(10) {
             let at = self.rng.below(self.told.len() as u64) as usize;
-            events.push(self.told.swap_remove(at));
+            let event = self.told.swap_remove(at);
+            self.world.lock().events += u64::from(matches!(event, Event::Woken(_)));
+            events.push(event);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::ring::Token;
+use super::roll::Entry;
 use crate::base::files::{Files, Stat};
 use crate::base::time::Mono;
 use crate::discover::Place;
@@ -46,8 +47,8 @@ pub struct Tail<H> {
     pub handle: Option<H>,
     /// What `stat` says of it.
     pub identity: Identity,
-    /// Where it stands between two writes.
-    pub watch: Watch,
+    /// Where it stands between two writes; set by `set_watch` alone.
+    pub(super) watch: Watch,
     /// The kernel wakes us for it; otherwise the sweep does.
     pub watched: bool,
     /// The highest end that any read has seen.
@@ -56,11 +57,19 @@ pub struct Tail<H> {
     pub end: Option<u64>,
     /// When bytes, or the news that it is no longer the log's newest file, came last.
     pub stirred: Mono,
+    /// How it is watched, as /status shows it.
+    pub entry: Arc<Entry>,
     /// Reads that came back short of the announced end, since the last wake.
     pub short_reads: u32,
 }
 
 impl<H> Tail<H> {
+    /// Goes on to where it now stands, for /status too.
+    pub(super) fn set_watch(&mut self, watch: Watch) {
+        self.watch = watch;
+        self.entry.set_asleep(watch == Watch::Asleep);
+    }
+
     /// Its place among its log's files: a deleted `0.log` is older than the new one.
     #[must_use]
     pub fn order(&self) -> (Place, FileId) {

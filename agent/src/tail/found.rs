@@ -223,6 +223,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         };
         self.count.files.add(1);
+        let rung = self.ring.rung_of(token);
+        let entry = self.settings.roll.enter(source.log, rung, stat.inode);
         let tail = Tail {
             id,
             token,
@@ -237,6 +239,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             seen_end: 0,
             end: None,
             stirred: now,
+            entry,
             short_reads: 0,
         };
         if let Some(log) = self.logs.get_mut(&source.log) {
@@ -258,9 +261,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let Some(tail) = self.logs.get_mut(&log).and_then(|log| log.file(id)) else {
             return;
         };
-        if tail.handle.take().is_some() {
+        if let Some(handle) = tail.handle.take() {
             self.count.files.sub(1);
+            self.settings.roll.leave(log, &tail.entry);
+            // The watch first: once the descriptor is closed another file may get the inode number.
             self.ring.unwatch(tail.token);
+            drop(handle);
             self.tokens[tail.token.0 as usize] = None;
             self.free_tokens.push(tail.token.0);
         }

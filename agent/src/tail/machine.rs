@@ -10,7 +10,7 @@ use super::uring::{Refused, UringRing};
 use crate::base::pool::Buffer;
 use crate::base::time::Mono;
 use crate::plan::IoChoice;
-use crate::wake::Wake;
+use crate::wake::{Rung, Wake, WakeCounters};
 
 /// One of the two faces.
 #[derive(Debug)]
@@ -81,6 +81,18 @@ impl Ring for MachineRing {
 
     fn expected_end(&self, token: Token) -> Option<u64> {
         forward!(self, ring => ring.expected_end(token))
+    }
+
+    fn rung_of(&self, token: Token) -> Rung {
+        forward!(self, ring => ring.rung_of(token))
+    }
+
+    fn wake_counters(&self) -> WakeCounters {
+        forward!(self, ring => ring.wake_counters())
+    }
+
+    fn refused(&self) -> u64 {
+        forward!(self, ring => ring.refused())
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> io::Result<()> {

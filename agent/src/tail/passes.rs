@@ -29,7 +29,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         PassId(self.next_pass)
     }
 
-    /// Who was detached leaves all passes; who is owed nothing and has an empty window comes back.
+    /// Who was detached leaves the passes; who is owed nothing and has an empty window comes back.
     pub(super) fn heed_outputs(&mut self) {
         let mut notices = std::mem::take(&mut self.notices);
         self.ledger.notices(self.settings.number, &mut notices);
@@ -57,9 +57,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 self.attached = self.attached.or(output);
                 logs.into_iter().for_each(|log| self.join(log));
             } else {
+                // Each log lets it go when it is served next.
                 self.attached = self.attached.without(output);
-                logs.into_iter()
-                    .for_each(|log| self.part(log, outlet.output));
+                logs.into_iter().for_each(|log| self.make_ready(log));
             }
         }
     }

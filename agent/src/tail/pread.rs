@@ -13,7 +13,7 @@ use super::eventfd::EventFd;
 use super::ring::{Event, Ring, Token};
 use crate::base::pool::Buffer;
 use crate::base::time::Mono;
-use crate::wake::Wake;
+use crate::wake::{Rung, Wake, WakeCounters};
 
 /// pread and epoll.
 #[derive(Debug)]
@@ -75,6 +75,18 @@ impl Ring for PreadRing {
 
     fn expected_end(&self, token: Token) -> Option<u64> {
         self.wake.expected_end(token.0)
+    }
+
+    fn rung_of(&self, token: Token) -> Rung {
+        self.wake.rung_of(token.0)
+    }
+
+    fn wake_counters(&self) -> WakeCounters {
+        self.wake.counters()
+    }
+
+    fn refused(&self) -> u64 {
+        self.wake.meter().refused()
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> io::Result<()> {

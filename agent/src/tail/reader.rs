@@ -18,6 +18,7 @@ use super::file::{Tail, Watch};
 use super::found::Unopened;
 use super::log::Log;
 use super::ring::{Event, Ring, Token};
+use super::roll::Roll;
 use crate::base::count::{Counter, Registry};
 use crate::base::files::Files;
 use crate::base::outputs::OutputSet;
@@ -29,6 +30,10 @@ use crate::encode::Outlet;
 use crate::ledger::{Ledger, Notice, UnreadCount};
 use crate::plan::StartAt;
 use crate::ticket::{Feed, Feeds, LogId};
+use crate::wake::WakeCounters;
+
+/// Least milliseconds between two looks for refusals: each is a system call.
+const LOOK_MS: u64 = 100;
 
 /// What a reader is made with.
 #[derive(Clone, Debug)]
@@ -41,12 +46,13 @@ pub struct Settings {
     pub sweep_ms: u64,
     /// By input: where files that were there before the first start are begun.
     pub start_at: Vec<StartAt>,
+    /// Where it writes down how its files are watched.
+    pub roll: Arc<Roll>,
 }
 
 /// What a reader counts.
 #[derive(Clone, Debug)]
 pub(super) struct Counters {
-    pub(super) wakes: Arc<Counter>,
     pub(super) reads: Arc<Counter>,
     pub(super) bytes: Arc<Counter>,
     pub(super) late: Arc<Counter>,
@@ -67,7 +73,6 @@ impl Counters {
     fn new(registry: &Registry, outputs: &[String]) -> Self {
         let count = |name, help| registry.counter(name, help, &[]);
         Self {
-            wakes: count("tailwake_wakes_total", "Files woken by the rung."),
             reads: count("tailwake_reads_total", "Reads that ended."),
             bytes: count("tailwake_read_bytes_total", "Bytes read off disk."),
             late: count(
@@ -142,6 +147,10 @@ pub struct Reader<R: Ring, F> {
     pub(super) waiting: VecDeque<Feed>,
     pub(super) next_pass: u32,
     next_sweep: Mono,
+    /// What the wake source had counted at the last look, and the next look for refusals.
+    counted: WakeCounters,
+    refused: u64,
+    next_look: Mono,
     pub(super) attached: OutputSet,
     events: Vec<Event>,
     pub(super) notices: Vec<Notice>,
@@ -180,6 +189,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             waiting: VecDeque::new(),
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
+            counted: WakeCounters::default(),
+            refused: 0,
+            next_look: Mono(0),
             events: Vec::new(),
             notices: Vec::new(),
             unopened: BTreeMap::new(),
@@ -221,7 +233,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         self.events = events;
-        self.sweep(now);
+        let alarm = self.heed_wake_source(now);
+        if alarm || (self.settings.sweep_ms > 0 && now >= self.next_sweep) {
+            self.sweep(now);
+        }
         while let Some(&(due, log)) = self.due.first()
             && due <= now
         {
@@ -247,12 +262,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let Some(log) = self.logs.get_mut(&id) else {
             return;
         };
-        self.count.wakes.add(1);
         // A closed file's token may be another's by now.
         let open = |tail: &&mut Tail<R::File>| tail.token == token && tail.handle.is_some();
         let mut reopened = None;
         if let Some(tail) = log.files.iter_mut().find(open) {
-            tail.watch = Watch::Awake;
+            let was_asleep = tail.watch == Watch::Asleep;
+            self.settings.roll.woke(&tail.entry, was_asleep);
+            tail.set_watch(Watch::Awake);
             tail.short_reads = 0;
             reopened = tail.end.take().map(|_| tail.id);
         }
@@ -288,11 +304,37 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.due.insert((due, id));
     }
 
+    /// Writes down what the wake source has counted; says whether it lost an event, which calls
+    /// for a sweep. It is asked only when there was news, so that an idle reader stays asleep: an
+    /// event is lost where there are many, or else found by the next sweep.
+    fn heed_wake_source(&mut self, now: Mono) -> bool {
+        let counted = self.ring.wake_counters();
+        if counted == self.counted {
+            return false;
+        }
+        self.settings.roll.count(self.counted, counted);
+        self.counted = counted;
+        if now < self.next_look {
+            return false;
+        }
+        self.next_look = now.plus_ms(LOOK_MS);
+        let refused = self.ring.refused();
+        let alarm = refused > self.refused;
+        self.settings.roll.refused.set(refused);
+        if alarm {
+            self.settings.roll.alarms.add(1);
+            tracing::error!(
+                refused,
+                "the probes' ring refused events; all files are looked at now"
+            );
+        }
+        self.refused = refused;
+        alarm
+    }
+
     /// Looks at the size of every file that sleeps.
     fn sweep(&mut self, now: Mono) {
-        if self.settings.sweep_ms == 0 || now < self.next_sweep {
-            return;
-        }
+        self.settings.roll.sweeps.add(1);
         self.next_sweep = now.plus_ms(self.settings.sweep_ms);
         self.open_again(now);
         let mut found = Vec::new();
@@ -305,7 +347,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 self.ledger.saw(*id, tail.id, stat.size);
                 let asleep = tail.watch == Watch::Asleep || !tail.watched;
                 if asleep && stat.size != tail.seen_end {
-                    tail.watch = Watch::Awake;
+                    tail.set_watch(Watch::Awake);
+                    tail.entry.late.add(u64::from(tail.watched));
                     found.push((*id, tail.watched));
                 }
             }
@@ -332,14 +375,15 @@ mod tests {
     use crate::ledger::positions::Positions;
     use crate::machine::MachineFiles;
     use crate::ticket::{Meta, Source};
+    use crate::wake::{Rung, WakeCounters};
 
     /// Somebody rings just before the ring is drained, which takes the ringing back.
-    struct Rung(
+    struct Late(
         Rc<RefCell<VecDeque<discover::Event>>>,
         Option<discover::Event>,
     );
 
-    impl Ring for Rung {
+    impl Ring for Late {
         type File = File;
 
         fn read(&mut self, _: Token, _: &File, _: u64, _: Buffer, _: usize) {}
@@ -352,6 +396,15 @@ mod tests {
         }
         fn expected_end(&self, _: Token) -> Option<u64> {
             None
+        }
+        fn rung_of(&self, _: Token) -> Rung {
+            Rung::SweepOnly
+        }
+        fn wake_counters(&self) -> WakeCounters {
+            WakeCounters::default()
+        }
+        fn refused(&self) -> u64 {
+            0
         }
         fn drain(&mut self, _: &mut Vec<Event>) -> io::Result<()> {
             self.0.borrow_mut().extend(self.1.take());
@@ -375,12 +428,14 @@ mod tests {
             tag: None,
         });
         let news = Rc::new(RefCell::new(VecDeque::new()));
-        let ring = Rung(Rc::clone(&news), Some(discover::Event::Ended { source }));
+        let ring = Late(Rc::clone(&news), Some(discover::Event::Ended { source }));
+        let registry = Registry::default();
         let settings = Settings {
             number: 0,
             pace_ms: 5,
             sweep_ms: 0,
             start_at: Vec::new(),
+            roll: Arc::new(Roll::new(&registry)),
         };
         let mut reader = Reader::new(
             settings,
@@ -390,7 +445,7 @@ mod tests {
             Pool::new(1, 4096, Bell::silent()),
             vec![Arc::new(Feeds::new(1, Bell::silent()))],
             Vec::new(),
-            &Registry::default(),
+            &registry,
         );
         let mut next = || news.borrow_mut().pop_front();
         let turn = reader.turn(Mono(0), Timestamp::default(), &mut next);

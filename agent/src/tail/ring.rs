@@ -9,6 +9,7 @@ use std::io;
 
 use crate::base::pool::Buffer;
 use crate::base::time::Mono;
+use crate::wake::{Rung, WakeCounters};
 
 /// A file as its reader numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +52,12 @@ pub trait Ring {
     fn arm(&mut self, token: Token) -> io::Result<()>;
     /// Where the last announced write ends, for hooks that fire before the size moves.
     fn expected_end(&self, token: Token) -> Option<u64>;
+    /// The rung that wakes the file; the sweep's for one that is not watched.
+    fn rung_of(&self, token: Token) -> Rung;
+    /// What the wake source has done so far.
+    fn wake_counters(&self) -> WakeCounters;
+    /// Events that the wake source lost, over all readers, each known to no reader.
+    fn refused(&self) -> u64;
     /// Moves what has happened into `events`; never waits.
     ///
     /// # Errors

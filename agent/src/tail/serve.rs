@@ -134,6 +134,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             pass.skips = true;
             return Step::Again;
         };
+        // Who was detached leaves between two records: what it has begun is finished.
+        let leaving = pass.outputs.without(self.attached);
+        if !leaving.is_empty() && pass.is_clean() {
+            leaving.iter().for_each(|output| self.part(id, output));
+            return Step::Again;
+        }
         let newest = place + 1 == log.files.len();
         let mut asked = usize::MAX;
         if pass.skips && pass.is_clean() {
@@ -177,7 +183,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         } else if tail.watch == Watch::Awake && tail.watched && log.busy < 2 {
             let tail = &mut log.files[place];
             if self.ring.arm(tail.token).is_ok() {
-                tail.watch = Watch::Armed;
+                tail.set_watch(Watch::Armed);
             }
         }
         let pass = &log.passes[at];
@@ -397,7 +403,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         match tail.watch {
             Watch::Awake => {
                 let armed = tail.watched && self.ring.arm(tail.token).is_ok();
-                tail.watch = if armed { Watch::Armed } else { Watch::Asleep };
+                tail.set_watch(if armed { Watch::Armed } else { Watch::Asleep });
             }
             Watch::Armed => {
                 let short = self
@@ -409,7 +415,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     self.count.short.add(1);
                     return self.make_due(id, now.plus_ms(1));
                 }
-                tail.watch = Watch::Asleep;
+                tail.set_watch(Watch::Asleep);
                 (log.busy, log.slept) = (0, now);
             }
             Watch::Asleep => {}
@@ -458,6 +464,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             self.make_due(id, now.plus_ms(CLOSE_MS));
         } else if ends {
             self.ledger.forget_log(id);
+            self.settings.roll.forget(id);
             self.logs.remove(&id);
         }
     }

@@ -53,7 +53,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         tail.id = self
             .ledger
             .register(&tail.source, tail.identity, |_| 0, |_| false);
-        (tail.watch, tail.seen_end, tail.stirred) = (Watch::Awake, 0, now);
+        tail.set_watch(Watch::Awake);
+        (tail.seen_end, tail.stirred) = (0, now);
         if let Some(suppressed) = self.quiet.allow(now, "truncated") {
             tracing::warn!(path = %tail.path.display(), lost, suppressed,
                 "the file was truncated; it is read from its start, and what was not read before is \

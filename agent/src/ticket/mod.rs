@@ -12,6 +12,8 @@
 //! 1. An output's span is settled only when every claim on it was settled by `settle`.
 //! 2. A claim that is dropped (panic, shutdown, detached output) fails its outputs: nothing advances.
 //! 3. Exactly one report is made for each output of a ticket, of all its spans at once.
+//! 4. An output has *begun* a ticket when a record of it is in a batch of the output's. What is begun
+//!    is finished, also by an output that is detached meanwhile: else the whole would come twice.
 
 pub mod chunk;
 pub mod source;
@@ -62,6 +64,8 @@ struct Owed {
     claims: [AtomicU32; OUTPUTS_MAX],
     /// Outputs of which a claim was dropped.
     failed: AtomicU16,
+    /// Outputs that have a record of it in a batch.
+    begun: AtomicU16,
 }
 
 /// A claim on a span for a set of outputs. Not `Clone`: `split` says for whom the new claim is.
@@ -82,6 +86,7 @@ impl Ticket {
             sink,
             claims,
             failed: AtomicU16::new(0),
+            begun: AtomicU16::new(0),
         };
         Self {
             owed: Arc::new(owed),
@@ -125,6 +130,18 @@ impl Ticket {
             owed: Arc::clone(&self.owed),
             outputs,
         }
+    }
+
+    /// A record of it is in a batch of these outputs.
+    pub fn begin(&self, outputs: OutputSet) {
+        // Relaxed: one encoder has all chunks of a log.
+        self.owed.begun.fetch_or(outputs.bits(), Ordering::Relaxed);
+    }
+
+    /// Whether the output has begun it.
+    #[must_use]
+    pub fn is_begun(&self, output: OutputId) -> bool {
+        OutputSet::from_bits(self.owed.begun.load(Ordering::Relaxed)).has(output)
     }
 
     /// This claim is met: delivered, dropped on purpose, or rejected for good after it was counted.

@@ -6,7 +6,6 @@
 //! 1. Nothing is read outside the blob, whatever it holds; a bad blob is an error, never a panic.
 //! 2. Nested unnamed structs are searched to a fixed depth.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use thiserror::Error;
@@ -33,15 +32,14 @@ pub(crate) enum Error {
     Missing(String),
 }
 
-/// The kernel's types, indexed by name.
+/// The kernel's types. A name is searched from the start: some ten are asked for, at start alone,
+/// and an index of all would take more memory than the blob.
 #[derive(Debug)]
 pub(crate) struct Types {
     blob: Vec<u8>,
     /// Where type number n begins; number 0 is `void`.
     starts: Vec<usize>,
     strings: usize,
-    structs: HashMap<Vec<u8>, u32>,
-    functions: HashMap<Vec<u8>, u32>,
 }
 
 const MAGIC: u16 = 0xeb9f;
@@ -82,25 +80,11 @@ impl Types {
             blob,
             starts: vec![0],
             strings,
-            structs: HashMap::new(),
-            functions: HashMap::new(),
         };
         let mut at = first;
         while at < last {
-            let number = u32::try_from(types.starts.len()).ok()?;
             types.starts.push(at);
             let (kind, length) = types.kind(at)?;
-            if kind == KIND_STRUCT || kind == KIND_FUNCTION {
-                let name = types.name(word(&types.blob, at)?)?.to_vec();
-                let table = if kind == KIND_STRUCT {
-                    &mut types.structs
-                } else {
-                    &mut types.functions
-                };
-                if !name.is_empty() {
-                    table.entry(name).or_insert(number);
-                }
-            }
             at = at.checked_add(12 + tail_bytes(kind, length)?)?;
         }
         Some(types)
@@ -111,9 +95,8 @@ impl Types {
     /// # Errors
     /// When the struct or the field is not there.
     pub(crate) fn offset(&self, of: &str, field: &str) -> Result<u64, Error> {
-        self.structs
-            .get(of.as_bytes())
-            .and_then(|number| self.find(*number, field.as_bytes(), 0))
+        self.named(KIND_STRUCT, of)
+            .and_then(|number| self.find(number, field.as_bytes(), 0))
             .ok_or_else(|| Error::Missing(format!("field {of}.{field}")))
     }
 
@@ -122,15 +105,25 @@ impl Types {
     /// # Errors
     /// When it does not, in words.
     pub(crate) fn takes(&self, function: &str, argument: &str) -> Result<(), Error> {
-        let number = self.functions.get(function.as_bytes()).ok_or_else(|| {
+        let number = self.named(KIND_FUNCTION, function).ok_or_else(|| {
             Error::Missing(format!("function {function} in its type information"))
         })?;
-        if self.first_argument(*number) == Some(argument.as_bytes()) {
+        if self.first_argument(number) == Some(argument.as_bytes()) {
             return Ok(());
         }
         Err(Error::Missing(format!(
             "{function} whose first argument is a {argument}"
         )))
+    }
+
+    /// The first type of this kind and name.
+    fn named(&self, kind: u32, name: &str) -> Option<u32> {
+        let is = |&at: &usize| {
+            self.kind(at).is_some_and(|(of, _)| of == kind)
+                && word(&self.blob, at).and_then(|name| self.name(name)) == Some(name.as_bytes())
+        };
+        let place = self.starts.iter().skip(1).position(is)?;
+        u32::try_from(place + 1).ok()
     }
 
     fn first_argument(&self, function: u32) -> Option<&[u8]> {

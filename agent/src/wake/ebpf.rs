@@ -159,6 +159,14 @@ pub(crate) fn load(
     Ok((0..).zip(rings).map(ear).collect())
 }
 
+/// Gives freed memory back to the system: reading the kernel's types takes some 20 MiB once, and
+/// what is allocated meanwhile keeps the C library from doing so by itself.
+pub(crate) fn give_back() {
+    // SAFETY: the call takes no address and may be made at any time.
+    #[cfg(target_env = "gnu")]
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
 fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {
     ebpf.take_map(name)
         .ok_or_else(|| anyhow::anyhow!("the embedded object has no map {name}"))
@@ -318,8 +326,8 @@ impl Ear {
         self.probes.rung
     }
 
-    pub(crate) fn probes(&self) -> &Probes {
-        &self.probes
+    pub(crate) fn probes(&self) -> Arc<Probes> {
+        Arc::clone(&self.probes)
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

@@ -61,35 +61,8 @@ impl Ladder {
         let readers = readers.max(1);
         let wanted = wanted(want);
         let mut skipped = Vec::new();
-        let mut ears = Vec::new();
-        let probes: Vec<Rung> = wanted
-            .iter()
-            .copied()
-            .filter(|r| *r < Rung::Inotify)
-            .collect();
-        match Ground::find(roots, readers) {
-            Err(why) => {
-                let skip = |rung| Skipped {
-                    rung,
-                    why: why.clone(),
-                };
-                skipped.extend(probes.into_iter().map(skip));
-            }
-            Ok(ground) => {
-                for rung in probes {
-                    match ground.load(rung, readers, files_max) {
-                        Ok(loaded) => {
-                            ears = loaded;
-                            break;
-                        }
-                        Err(error) => skipped.push(Skipped {
-                            rung,
-                            why: reason(&error),
-                        }),
-                    }
-                }
-            }
-        }
+        let probes = wanted.iter().copied().filter(|r| *r < Rung::Inotify);
+        let ears = probe(probes.collect(), roots, (readers, files_max), &mut skipped);
         let mut wakes = Vec::with_capacity(readers);
         let mut ears = ears.into_iter();
         for _ in 0..readers {
@@ -107,6 +80,36 @@ impl Ladder {
             .unwrap_or(Rung::SweepOnly);
         (wakes, Report { rung, skipped })
     }
+}
+
+/// The best of `rungs` that loads, an ear per reader; none when no rung does.
+fn probe(
+    rungs: Vec<Rung>,
+    roots: &[PathBuf],
+    (readers, files_max): (usize, u32),
+    skipped: &mut Vec<Skipped>,
+) -> Vec<Ear> {
+    if rungs.is_empty() {
+        return Vec::new();
+    }
+    let mut skip = |rung, why| skipped.push(Skipped { rung, why });
+    let mut ears = Vec::new();
+    match Ground::find(roots, readers) {
+        Err(why) => rungs.into_iter().for_each(|rung| skip(rung, why.clone())),
+        Ok(ground) => {
+            for rung in rungs {
+                match ground.load(rung, readers, files_max) {
+                    Ok(loaded) => {
+                        ears = loaded;
+                        break;
+                    }
+                    Err(error) => skip(rung, reason(&error)),
+                }
+            }
+        }
+    }
+    ebpf::give_back();
+    ears
 }
 
 fn wanted(want: RungChoice) -> &'static [Rung] {

@@ -19,18 +19,20 @@ mod flags;
 mod inotify;
 mod kind;
 mod ladder;
-pub mod selftest;
+#[cfg(test)]
+mod selftest;
 mod slots;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 pub use ebpf::ProbeTime;
 pub use ladder::{Ladder, Report, Skipped};
 
-use ebpf::Ear;
+use ebpf::{Ear, Probes};
 use inotify::Inotify;
 
 /// The rungs, best first.
@@ -84,8 +86,6 @@ pub struct WakeCounters {
     pub events: u64,
     /// Events for a file that is no longer watched.
     pub stale: u64,
-    /// Events that the probes' rings refused, over all readers: an alarm.
-    pub refused: u64,
     /// Overflows of the inotify queue; each woke every file of it.
     pub overflows: u64,
 }
@@ -95,9 +95,30 @@ impl WakeCounters {
         Self {
             events: self.events + other.events,
             stale: self.stale + other.stale,
-            refused: self.refused + other.refused,
             overflows: self.overflows + other.overflows,
         }
+    }
+}
+
+/// The probes' own account, over all readers; empty where there are none. Each look is a few
+/// system calls.
+#[derive(Clone, Debug, Default)]
+pub struct Meter(Option<Arc<Probes>>);
+
+impl Meter {
+    /// Events that the probes' rings refused: an alarm, for the file's flag was taken back and
+    /// only its next write, or the sweep, finds what was written.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.0.as_ref().map_or(0, |probes| probes.counts().1)
+    }
+
+    /// Run times of the attached programs; zeros unless the kernel measures.
+    #[must_use]
+    pub fn times(&self) -> Vec<ProbeTime> {
+        self.0
+            .as_ref()
+            .map_or_else(Vec::new, |probes| probes.times())
     }
 }
 
@@ -242,26 +263,15 @@ impl Wake {
     /// What it has done so far.
     #[must_use]
     pub fn counters(&self) -> WakeCounters {
-        let probe = self
-            .ear
-            .as_ref()
-            .map_or_else(WakeCounters::default, |ear| WakeCounters {
-                refused: ear.probes().counts().1,
-                ..ear.counters
-            });
-        let inotify = self
-            .inotify
-            .as_ref()
-            .map_or_else(WakeCounters::default, |i| i.counters);
-        probe.plus(inotify)
+        let probe = self.ear.as_ref().map(|ear| ear.counters);
+        let inotify = self.inotify.as_ref().map(|inotify| inotify.counters);
+        probe.unwrap_or_default().plus(inotify.unwrap_or_default())
     }
 
-    /// Run times of the attached programs, over all readers; zeros unless the kernel measures.
+    /// The probes' own account.
     #[must_use]
-    pub fn probe_times(&self) -> Vec<ProbeTime> {
-        self.ear
-            .as_ref()
-            .map_or_else(Vec::new, |ear| ear.probes().times())
+    pub fn meter(&self) -> Meter {
+        Meter(self.ear.as_ref().map(Ear::probes))
     }
 
     fn home(&self, token: u32) -> Option<Home> {

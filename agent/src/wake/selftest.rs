@@ -46,7 +46,7 @@ const LENGTH_PERIOD: usize = 251;
 
 /// A protocol that is wrong on purpose: the stress must find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+enum Fault {
     /// The protocol as it is.
     None,
     /// Armed after the last read: a write between the two is announced to nobody.
@@ -57,7 +57,7 @@ pub enum Fault {
 
 /// What came out.
 #[derive(Debug)]
-pub enum Outcome {
+enum Outcome {
     /// The rung was loaded and run.
     Ran(Tally),
     /// The kernel refused the rung.
@@ -66,30 +66,31 @@ pub enum Outcome {
 
 /// The account of one run.
 #[derive(Clone, Debug)]
-pub struct Tally {
+struct Tally {
     /// The rung that woke every file.
-    pub rung: Rung,
+    rung: Rung,
     /// Bursts written.
-    pub bursts: u64,
+    bursts: u64,
     /// Bursts that nobody announced.
-    pub unread: u64,
+    unread: u64,
     /// Bytes written.
-    pub bytes: u64,
+    bytes: u64,
     /// Bytes that were not what was written.
-    pub altered: u64,
+    altered: u64,
     /// Reads that came back short of the announced end and were repeated.
-    pub short_reads: u64,
+    short_reads: u64,
     /// The wake source's own account.
-    pub counters: WakeCounters,
+    counters: WakeCounters,
+    /// Events that the probes' ring refused.
+    refused: u64,
     /// How long it took.
-    pub took: Duration,
+    took: Duration,
 }
 
 impl Tally {
     /// Whether nothing was left unread, altered or refused.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.unread == 0 && self.altered == 0 && self.counters.refused == 0
+    fn is_clean(&self) -> bool {
+        self.unread == 0 && self.altered == 0 && self.refused == 0
     }
 }
 
@@ -109,7 +110,7 @@ impl fmt::Display for Outcome {
                 tally.bytes,
                 tally.counters.events,
                 tally.counters.stale,
-                tally.counters.refused,
+                tally.refused,
                 tally.counters.overflows,
                 tally.short_reads,
                 tally.took.as_secs_f64()
@@ -122,7 +123,7 @@ impl fmt::Display for Outcome {
 ///
 /// # Errors
 /// When the files cannot be made or read.
-pub fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
+fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
     run_with(rung, dir, bursts, Fault::None)
 }
 
@@ -130,7 +131,7 @@ pub fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_with(rung: Rung, dir: &Path, bursts: u64, fault: Fault) -> anyhow::Result<Outcome> {
+fn run_with(rung: Rung, dir: &Path, bursts: u64, fault: Fault) -> anyhow::Result<Outcome> {
     std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     let (mut wakes, report) = Ladder::choose(choice(rung), &[dir.to_owned()], 1, 64);
     if report.rung != rung {
@@ -165,6 +166,7 @@ pub fn run_with(rung: Rung, dir: &Path, bursts: u64, fault: Fault) -> anyhow::Re
         altered,
         short_reads,
         counters: wake.counters(),
+        refused: wake.meter().refused(),
         took: begun.elapsed(),
     }))
 }

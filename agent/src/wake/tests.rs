@@ -80,7 +80,7 @@ fn each_reader_hears_its_own_files_once_per_arm() {
         write(&files[2]);
         assert!(woken(&mut wakes[2]).is_empty());
         assert!(wakes[2].arm(7).is_err());
-        assert_eq!(wakes[2].counters().refused, 0);
+        assert_eq!(wakes[2].meter().refused(), 0);
     }
 }
 

@@ -45,7 +45,13 @@ pub struct Options {
     pub seed: u64,
     /// Whether some texts are not UTF-8.
     pub invalid_utf8: bool,
+    /// Whether every 50th record is followed by a line of [`NOISE`], which stands in no journal: it
+    /// counts as unwritten where it arrives.
+    pub noise: bool,
 }
+
+/// How a line begins that the agent is to drop.
+pub const NOISE: &str = "noise ";
 
 /// What the writers have written so far.
 #[derive(Debug, Default)]
@@ -218,6 +224,9 @@ impl Writer {
             }
         }
         self.note(&record, time_ns, cut)?;
+        if self.options.noise && self.recorder.made().is_multiple_of(50) {
+            self.write_line(&record, format!("{NOISE}{time_ns}").as_bytes(), true)?;
+        }
         Ok(written)
     }
 

@@ -48,6 +48,11 @@ impl Recorder {
         }
     }
 
+    /// How many records were asked for.
+    pub const fn made(&self) -> u64 {
+        self.made
+    }
+
     /// The next record; one in 997 is of 300 KiB, one in 199 of several parts.
     pub fn next_record(&mut self) -> Record {
         self.made += 1;

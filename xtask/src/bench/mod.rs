@@ -8,6 +8,7 @@
 //! 2. A run with a missing or disordered line has no figures: it fails.
 //! 3. Both collectors read the same files in the same run.
 
+mod profile;
 mod promtail;
 
 use std::io::{BufRead, BufReader};
@@ -22,8 +23,9 @@ use harness::process::{Usage, say};
 use harness::sink::{Stats, stats};
 use harness::text::now_ns;
 
-use crate::run::agent::{Agent, Setup, build_release};
+use crate::run::agent::{Agent, Setup, Stages, build_release};
 use crate::run::duration;
+use profile::Profile;
 use promtail::Promtail;
 
 /// Options of `cargo xtask bench`.
@@ -64,9 +66,15 @@ struct Common {
     /// Leaves out the JSON and labels stages.
     #[arg(long)]
     no_json: bool,
-    /// A Promtail to pair with; without it the testbed's, if that is built.
+    /// Shows where the agent's time goes, by thread and room (perf).
+    #[arg(long)]
+    profile: bool,
+    /// A Promtail to pair with; without it the testbed's, which is built once.
     #[arg(long)]
     promtail: Option<PathBuf>,
+    /// Runs the agent without a Promtail beside it.
+    #[arg(long, conflicts_with = "promtail")]
+    alone: bool,
     /// Runs this agent instead of building one.
     #[arg(long)]
     agent: Option<PathBuf>,
@@ -185,7 +193,11 @@ fn measure(
             &["backlog", &root(directory), &bytes.to_string()],
         )?);
     }
-    let promtail = common.promtail.clone().or_else(promtail::find);
+    let promtail = match &common.promtail {
+        _ if common.alone => None,
+        Some(binary) => Some(binary.clone()),
+        None => Some(promtail::obtain()?),
+    };
     let ours = one(load, backlog, harness, directory, |sink| {
         let url = format!("http://{sink}");
         let setup = Setup {
@@ -193,9 +205,16 @@ fn measure(
             pods: directory.join("node/pods"),
             loki: (common.output == To::Loki).then(|| url.clone()),
             search: (common.output == To::Elasticsearch).then_some(url),
-            json: !common.no_json,
+            stages: if common.no_json {
+                Stages::Cri
+            } else {
+                Stages::Labels
+            },
         };
-        Ok(Collector::Agent(Agent::start(agent, &setup)?))
+        let agent = Agent::start(agent, &setup)?;
+        let watch = || Profile::start(agent.pid(), directory);
+        let profile = common.profile.then(watch).transpose()?;
+        Ok(Collector::Agent { agent, profile })
     })?;
     ours.print("tailwake", steady);
     if let Some(binary) = promtail {
@@ -221,35 +240,46 @@ fn measure(
             theirs.seconds / ours.seconds,
         ));
     } else {
-        say("promtail  not found; give --promtail BIN for the pair");
+        let why = if common.alone {
+            "left out"
+        } else {
+            "not found; give --promtail BIN"
+        };
+        say(&format!("promtail  {why}"));
     }
     ours.judge("tailwake")
 }
 
 /// The collector under measurement.
 enum Collector {
-    Agent(Agent),
+    Agent {
+        agent: Agent,
+        profile: Option<Profile>,
+    },
     Promtail(Promtail),
 }
 
 impl Collector {
     fn usage(&self) -> Result<Usage> {
         match self {
-            Self::Agent(agent) => agent.usage(),
+            Self::Agent { agent, .. } => agent.usage(),
             Self::Promtail(promtail) => promtail.usage(),
         }
     }
 
     fn check(&mut self, directory: &Path) -> Result<()> {
         match self {
-            Self::Agent(agent) => agent.check(&directory.join("agent")),
+            Self::Agent { agent, .. } => agent.check(&directory.join("agent")),
             Self::Promtail(promtail) => promtail.check(),
         }
     }
 
     fn end(self) -> Result<()> {
         match self {
-            Self::Agent(agent) => agent.end(),
+            Self::Agent { agent, profile } => {
+                agent.end()?;
+                profile.map_or(Ok(()), Profile::end)
+            }
             Self::Promtail(promtail) => promtail.end(),
         }
     }

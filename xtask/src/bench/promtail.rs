@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use harness::process::{Usage, end, usage};
 
+use crate::testbed::Cache;
+
 /// A running Promtail.
 #[derive(Debug)]
 pub(super) struct Promtail {
@@ -67,27 +69,10 @@ impl Drop for Promtail {
     }
 }
 
-/// The testbed's Promtail, newest first, if it has been built.
-pub(super) fn find() -> Option<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let base =
-        base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
-    let mut found: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(base.join("tailwake/testbed"))
-        .ok()?
-        .flatten()
-    {
-        let inside = entry.path().join("promtail");
-        found.extend(
-            [inside.join("promtail"), inside, entry.path()]
-                .into_iter()
-                .find(|path| {
-                    path.is_file() && path.file_name().is_some_and(|name| name == "promtail")
-                }),
-        );
-    }
-    let written = |path: &PathBuf| path.metadata().and_then(|about| about.modified()).ok();
-    found.into_iter().max_by_key(written)
+/// The testbed's Promtail, built when it is not in the cache.
+pub(super) fn obtain() -> Result<PathBuf> {
+    let install = std::env::var_os("CI").is_some();
+    crate::testbed::obtain(crate::testbed::Kind::Promtail, &Cache::open()?, install)
 }
 
 fn config_text(positions: &Path, pods: &Path, sink: SocketAddr, json: bool) -> String {

@@ -1,17 +1,18 @@
 //! `cargo xtask kernels`: the wake rungs on a stock kernel, in QEMU without KVM.
 //!
 //! ```text
-//! probes + wake_selftest + its libraries + modules -> initramfs
-//! stock kernel + initramfs + an empty ext4 disk -> QEMU -> EXIT lines -> verdict
+//! agent with probes + harness + their libraries + modules -> initramfs
+//! stock kernel + initramfs + an empty ext4 disk -> QEMU -> path test, EXIT lines -> verdict
 //! ```
 //!
-//! 1. The guest runs the binary that this machine would run, with the probes embedded.
+//! 1. The guest runs the binaries that this machine would run, with the probes embedded.
 //! 2. A case passes only by its own exit code; a guest that ends without DONE fails.
 //! 3. Nothing is installed of the kernel; disk and initramfs are made anew for each run.
 
 mod cpio;
 mod stock;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -19,8 +20,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::build::{OBJECT_VARIABLE, cargo, probes, root, target};
+use crate::build::{self, root, target};
 use crate::packages::{install, output, run as run_command};
+use crate::path::Case;
+use crate::run::agent::build_release;
 use cpio::Archive;
 use stock::Kernel;
 
@@ -36,19 +39,24 @@ pub struct Kernels {
     /// Seconds after which the guest is ended.
     #[arg(long, default_value_t = 300)]
     pub limit: u32,
+    /// Runs this agent instead of building one.
+    #[arg(long)]
+    pub agent: Option<PathBuf>,
     /// Install missing Debian packages without asking (also when CI=true).
     #[arg(long)]
     pub yes: bool,
 }
 
-/// Rung and file system. A rung that no kernel here has loaded does not exist; tp_btf on ext4 is
+/// File system and case. A rung that no kernel here has loaded does not exist; tp_btf on ext4 is
 /// missing because ext4 is a module in this flavour, and the build machine's own kernel runs it.
-const CASES: [(&str, &str); 5] = [
-    ("fexit", "ext4"),
-    ("fexit", "tmpfs"),
-    ("raw_tp", "ext4"),
-    ("inotify", "ext4"),
-    ("inotify", "tmpfs"),
+const CASES: [(&str, Case); 7] = [
+    ("ext4", Case::new("fexit", "uring", 1)),
+    ("ext4", Case::new("fexit", "pread", 4)),
+    ("tmpfs", Case::new("fexit", "uring", 4)),
+    ("ext4", Case::new("raw_tp", "uring", 1)),
+    ("ext4", Case::new("raw_tp", "pread", 4)),
+    ("ext4", Case::new("inotify", "uring", 1)),
+    ("ext4", Case::new("inotify", "pread", 1)),
 ];
 
 const MODULES: [&str; 5] = [
@@ -70,7 +78,7 @@ const TOOLS: [(&str, &str); 5] = [
     ("strip", "binutils"),
 ];
 
-/// The default kernel, as the suite runs it.
+/// The default kernel with the agent that was built last, as the suite runs it.
 ///
 /// # Errors
 /// A rung does not load there, or left a burst unread.
@@ -80,26 +88,35 @@ pub fn run_default() -> Result<()> {
         #[command(flatten)]
         kernels: Kernels,
     }
-    run(&<Line as clap::Parser>::try_parse_from(["kernels", "--yes"])?.kernels)
+    let agent = target().join("release").join("tailwake").into_os_string();
+    let words = ["kernels".into(), "--yes".into(), "--agent".into(), agent];
+    run(&<Line as clap::Parser>::try_parse_from(words)?.kernels)
 }
 
 /// Boots the kernel and judges what it says.
 pub fn run(kernels: &Kernels) -> Result<()> {
     tools(kernels.yes)?;
-    let object = probes(kernels.yes)?;
-    let program = selftest(&object)?;
+    let agent = match &kernels.agent {
+        Some(agent) => agent.clone(),
+        None => build::run(&build::Build {
+            debug: false,
+            yes: kernels.yes,
+        })?,
+    };
+    let harness = build_release(&["harness"])?.join("harness");
     let kernel = Kernel::obtain(&kernels.series)?;
     let folder = target().join("kernels");
     fs::create_dir_all(&folder)?;
     let initramfs = folder.join("initramfs");
-    pack(&initramfs, &kernel, &program, kernels.bursts)?;
+    let programs = [("tailwake", &*agent), ("harness", &*harness)];
+    pack(&initramfs, &kernel, &programs, kernels.bursts)?;
     let disk = folder.join("ext4.img");
     make_disk(&disk)?;
     let passed = boot(&kernel, &initramfs, &disk, kernels.limit)?;
     let failed: Vec<String> = CASES
         .iter()
-        .filter(|(rung, files)| !passed.contains(&format!("{rung} {files}")))
-        .map(|(rung, files)| format!("{rung} on {files}"))
+        .map(|case| line(case, kernels.bursts))
+        .filter(|line| !passed.contains(line))
         .collect();
     if !failed.is_empty() {
         bail!("FAIL kernel {}: {}", kernel.release, failed.join(", "));
@@ -133,24 +150,13 @@ fn is_static(program: &Path) -> bool {
     program.is_file() && output(Command::new("ldd").arg(program)).is_err()
 }
 
-fn selftest(object: &Path) -> Result<PathBuf> {
-    run_command(
-        Command::new(cargo())
-            .current_dir(root())
-            .args([
-                "build",
-                "--package",
-                "tailwake",
-                "--example",
-                "wake_selftest",
-            ])
-            .env(OBJECT_VARIABLE, object),
-    )?;
-    Ok(target().join("debug/examples/wake_selftest"))
+/// A case as the guest reads it, and as it says how it ended.
+fn line((files, case): &(&str, Case), bursts: u64) -> String {
+    format!("{files} {}", case.words(bursts).join(" "))
 }
 
-/// The initramfs: busybox, the program with its libraries, modules, cases.
-fn pack(path: &Path, kernel: &Kernel, program: &Path, bursts: u64) -> Result<()> {
+/// The initramfs: busybox, the programs with their libraries, modules, cases.
+fn pack(path: &Path, kernel: &Kernel, programs: &[(&str, &Path)], bursts: u64) -> Result<()> {
     let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
     let mut archive = Archive::new(BufWriter::new(file));
     for folder in ["bin", "dev", "proc", "sys", "m", "modules", "tmp", "lib"] {
@@ -159,10 +165,14 @@ fn pack(path: &Path, kernel: &Kernel, program: &Path, bursts: u64) -> Result<()>
     // Loader and libraries are all put into one folder; the old names lead there.
     archive.link("lib64", "lib")?;
     archive.program("bin/busybox", &fs::read(BUSYBOX)?)?;
-    let bare = path.with_extension("program");
-    run_command(Command::new("strip").arg("-o").arg(&bare).arg(program))?;
-    archive.program("bin/wake_selftest", &fs::read(&bare)?)?;
-    for library in libraries(program)? {
+    let mut needed = BTreeSet::new();
+    for (name, program) in programs {
+        let bare = path.with_extension("program");
+        run_command(Command::new("strip").arg("-o").arg(&bare).arg(program))?;
+        archive.program(&format!("bin/{name}"), &fs::read(&bare)?)?;
+        needed.extend(libraries(program)?);
+    }
+    for library in needed {
         let name = library
             .file_name()
             .and_then(|n| n.to_str())
@@ -176,10 +186,7 @@ fn pack(path: &Path, kernel: &Kernel, program: &Path, bursts: u64) -> Result<()>
         order.push('\n');
     }
     archive.program("modules.order", order.as_bytes())?;
-    let cases: String = CASES
-        .iter()
-        .map(|(rung, files)| format!("{rung} {files} {bursts}\n"))
-        .collect();
+    let cases: String = CASES.iter().map(|case| line(case, bursts) + "\n").collect();
     archive.program("cases", cases.as_bytes())?;
     archive.program("init", &fs::read(root().join("tests/kernel/init"))?)?;
     archive.finish()?;
@@ -250,7 +257,7 @@ fn boot(kernel: &Kernel, initramfs: &Path, disk: &Path, limit: u32) -> Result<Ve
         let line = String::from_utf8_lossy(&line?).trim().to_owned();
         writeln!(log, "{line}")?;
         match line.split_once(' ').unwrap_or((&line, "")) {
-            ("EXIT", case) => passed.extend(case.strip_suffix(" 0").map(str::to_owned)),
+            ("EXIT", case) => passed.extend(case.strip_prefix("0 ").map(str::to_owned)),
             ("DONE", _) => done = true,
             ("BOOTED" | "PASS" | "FAIL" | "SKIP" | "NOTE" | "Error:", _) => eprintln!("  {line}"),
             _ => {}

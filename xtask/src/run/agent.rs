@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use harness::generate::NOISE;
 use harness::journal::Container;
 use harness::process::{Usage, end, say, usage};
 use serde_json::Value;
@@ -23,8 +24,38 @@ pub struct Setup {
     pub loki: Option<String>,
     /// Base URL of Elasticsearch, if it sends there.
     pub search: Option<String>,
-    /// Whether the JSON and labels stages run.
-    pub json: bool,
+    /// What its pipeline does.
+    pub stages: Stages,
+}
+
+/// The pipelines of demo, benches and end-to-end test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stages {
+    /// CRI lines alone.
+    Cri,
+    /// CRI, a field of the JSON text, a label.
+    Labels,
+    /// A graph: drop, a stage that holds each record until the next or a tick, a nested match, a
+    /// copy to both outputs. What it lets through is what went in, without the [`NOISE`].
+    Graph,
+}
+
+impl Stages {
+    fn text(self) -> String {
+        match self {
+            Self::Cri => "[{cri: {}}]".to_owned(),
+            Self::Labels => {
+                "[{cri: {}}, {json: {fields: {level: level}}}, {labels: [level]}]".to_owned()
+            }
+            Self::Graph => format!(
+                "\n      - cri: {{}}\n      - drop: {{expression: '^{NOISE}', reason: noise}}\n      \
+                 - multiline: {{first_line: '', wait: 200ms}}\n      - match:\n          selector: \
+                 '{{namespace=\"shop\"}}'\n          stages:\n            - json: {{fields: {{level: \
+                 level}}}}\n            - match: {{selector: '{{container=~\"app|web\"}}', stages: \
+                 [{{labels: [level]}}]}}\n      - copy: [[{{output: loki}}], [{{output: search}}]]\n    "
+            ),
+        }
+    }
 }
 
 /// A running agent.
@@ -54,11 +85,25 @@ impl Agent {
         Ok(Self { child, admin })
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `GET /status`, or null while it does not answer.
     #[must_use]
     pub fn status(&self) -> Value {
         let text = harness::serve::get(self.admin, "/status").unwrap_or_default();
         serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// One series of `/metrics`, named with its labels as they are printed.
+    #[must_use]
+    pub fn metric(&self, series: &str) -> Option<u64> {
+        let text = harness::serve::get(self.admin, "/metrics").ok()?;
+        let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        lines.find(|line| line.0 == series)?.1.parse().ok()
     }
 
     /// What it has used so far.
@@ -114,18 +159,18 @@ pub fn config_text(setup: &Setup, admin: SocketAddr) -> String {
             "  search:\n    elasticsearch: {{urls: [\"{url}\"], index: tailwake-demo}}\n"
         ));
     }
-    let stages = if setup.json {
-        "[{cri: {}}, {json: {fields: {level: level}}}, {labels: [level]}]"
-    } else {
-        "[{cri: {}}]"
+    // The graph ends in its copy.
+    let to = match setup.stages {
+        Stages::Graph => String::new(),
+        Stages::Cri | Stages::Labels => format!("\n    to: [{}]", names.join(", ")),
     };
     let (state, pods) = (setup.directory.join("state"), setup.pods.display());
     format!(
         "state: \"{}\"\nadmin: {{listen: \"{admin}\"}}\ninputs:\n  pods: {{pods: {{root: \
-         \"{pods}\"}}, start_at: beginning}}\npipelines:\n  pods: {{from: [pods], stages: \
-         {stages}, to: [{}]}}\noutputs:\n{outputs}",
+         \"{pods}\"}}, start_at: beginning}}\npipelines:\n  pods:\n    from: [pods]\n    stages: \
+         {}{to}\noutputs:\n{outputs}",
         state.display(),
-        names.join(", ")
+        setup.stages.text(),
     )
 }
 

@@ -29,7 +29,7 @@ use harness::tally::Tally;
 use harness::wire::Output;
 use serde_json::Value;
 
-use agent::{Agent, Setup};
+use agent::{Agent, Setup, Stages};
 
 /// Options of `cargo xtask run`.
 #[derive(Debug, Args)]
@@ -189,7 +189,7 @@ pub fn run(run: &Run) -> Result<()> {
         directory: directory.clone(),
         loki: ends.url(Output::Loki),
         search: ends.url(Output::Elasticsearch),
-        json: true,
+        stages: Stages::Labels,
     };
     let stop = interrupted()?;
     let generator = match run.logs {
@@ -261,6 +261,7 @@ fn options(run: &Run, directory: &Path) -> Options {
         duration: None,
         seed: run.seed,
         invalid_utf8: true,
+        noise: false,
     }
 }
 

@@ -20,7 +20,7 @@ use super::server::Kind;
 use super::{step, tools};
 
 /// Where the program or the unpacked home of `kind` lies; builds or fetches it when missing.
-pub(super) fn obtain(kind: Kind, cache: &Cache, install: bool) -> Result<PathBuf> {
+pub(crate) fn obtain(kind: Kind, cache: &Cache, install: bool) -> Result<PathBuf> {
     let _builds_alone = cache.lock()?;
     match kind {
         Kind::Loki => go_program(
