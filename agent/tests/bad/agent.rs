@@ -186,7 +186,9 @@ impl Agent {
         self.awaits(&format!("{} different lines of {pod}", want.len()), |_| {
             first().len() >= want.len()
         });
-        assert_eq!(first(), want, "{pod}");
+        let texts = first();
+        let differs = texts.iter().zip(want).position(|(text, want)| text != want);
+        assert!(texts == want, "{pod}: {} from {differs:?} on", texts.len());
     }
 
     /// A metric's series that bear all of `labels`, added up.

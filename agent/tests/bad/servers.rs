@@ -82,7 +82,7 @@ fn garbage_in_an_answer_is_no_acknowledgement() {
     );
 
     garbage.behave(Manner::Good);
-    agent.awaits_each(&garbage, "good", &good);
+    agent.awaits_texts(&garbage, "good", &good);
     let malformed = ["output=\"bad\"", "reason=\"malformed\""];
     let (retries, times) = ("tailwake_request_retries_total", garbage.misbehaved());
     agent.awaits_metric(retries, &malformed, times);
@@ -126,7 +126,7 @@ fn a_server_that_speaks_no_http_is_tried_again_until_one_does() {
     assert!(server.join().unwrap() >= 3);
 
     let healed = Sink::start_at(address.port(), Manner::Good);
-    agent.awaits_each(&healed, "good", &good);
+    agent.awaits_texts(&healed, "good", &good);
     assert_eq!(agent.metric("tailwake_rejected_lines_total", &[]), 0);
     agent.awaits_texts(&sink, "good", &good);
     agent.end();
