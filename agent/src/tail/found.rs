@@ -14,7 +14,7 @@ use super::ring::{Ring, Token};
 use crate::base::files::{Files, Stat};
 use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
-use crate::discover::{self, Place};
+use crate::discover::{self, Place, Rotated};
 use crate::plan::StartAt;
 use crate::ticket::{FileId, LogId, Source};
 
@@ -24,6 +24,8 @@ pub(super) struct Unopened {
     source: Arc<Source>,
     place: Place,
     at_start: Option<Timestamp>,
+    /// Its name is gone: renamed, which the next news say, or deleted.
+    gone: bool,
 }
 
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
@@ -48,12 +50,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             discover::Event::Gone { source, path } => self.gone(source.log, &path, now),
             discover::Event::Ended { source } => {
-                let before = self.unopened.len();
-                self.unopened
-                    .retain(|_, file| file.source.log != source.log);
-                self.count
-                    .unopened
-                    .sub((before - self.unopened.len()) as u64);
+                let of_log = |_: &PathBuf, file: &mut Unopened| file.source.log == source.log;
+                let never: Vec<_> = self.unopened.extract_if(.., of_log).collect();
+                for (path, file) in never {
+                    self.count.unopened.sub(u64::from(!file.gone));
+                    self.lose(&path, now);
+                }
                 if let Some(log) = self.logs.get_mut(&source.log) {
                     log.ended = true;
                     self.make_ready(source.log);
@@ -63,8 +65,16 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 
     fn gone(&mut self, id: LogId, path: &Path, now: Mono) {
-        if self.unopened.remove(path).is_some() {
+        if let Some(file) = self.unopened.get_mut(path)
+            && !file.gone
+        {
+            file.gone = true;
             self.count.unopened.sub(1);
+            if file.place.rotated != Rotated::Current {
+                // What was rotated away is not renamed again: it is deleted.
+                self.unopened.remove(path);
+                self.lose(path, now);
+            }
         }
         let Some(log) = self.logs.get_mut(&id) else {
             return;
@@ -89,6 +99,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         at_start: Option<Timestamp>,
         now: Mono,
     ) {
+        if place.rotated != Rotated::Current {
+            // This is what went away from the name that is written to.
+            self.unopened.retain(|_, file| {
+                let same = (file.source.log, file.place.attempt) == (source.log, place.attempt);
+                !(file.gone && same)
+            });
+        }
         let opened = self.files.open_log(&path).and_then(|handle| {
             let stat = self.files.stat(&handle)?;
             Ok((handle, stat))
@@ -101,12 +118,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     source,
                     place,
                     at_start,
+                    gone: false,
                 };
                 return self.refuse(path, file, &error, now);
             }
         };
-        if self.unopened.remove(&path).is_some() {
-            self.count.unopened.sub(1);
+        if let Some(file) = self.unopened.remove(&path) {
+            self.count.unopened.sub(u64::from(!file.gone));
         }
         let outputs = OutputSet::first(self.outlets.len());
         let pace_ms = self.settings.pace_ms;
@@ -158,10 +176,20 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                          (CAP_DAC_READ_SEARCH), or more descriptors if this is EMFILE");
                 }
                 self.ledger.spare(&file.source.key);
-                if self.unopened.insert(path, file).is_none() {
+                if self.unopened.insert(path, file).is_none_or(|old| old.gone) {
                     self.count.unopened.add(1);
                 }
             }
+        }
+    }
+
+    /// A file was deleted before it could be opened: how many bytes it had is known to nobody.
+    fn lose(&mut self, path: &Path, now: Mono) {
+        self.count.unread.iter().for_each(|lost| lost.files.add(1));
+        if let Some(suppressed) = self.quiet.allow(now, "lost") {
+            tracing::error!(path = %path.display(), suppressed,
+                "a log file was deleted before it could be opened; its lines are lost: give the \
+                 agent the right to read it");
         }
     }
 
@@ -169,7 +197,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     pub(super) fn open_again(&mut self, now: Mono) {
         let unopened: Vec<PathBuf> = self.unopened.keys().cloned().collect();
         for path in unopened {
-            let Some(file) = self.unopened.get(&path) else {
+            let Some(file) = self.unopened.get(&path).filter(|file| !file.gone) else {
                 continue;
             };
             let (source, place, at_start) = (Arc::clone(&file.source), file.place, file.at_start);

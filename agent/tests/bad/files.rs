@@ -83,8 +83,20 @@ fn what_may_not_be_read_is_counted_said_once_and_read_once_it_may() {
     agent.assert_said_once("cannot list a directory");
     assert!(agent.get("/healthz").is_ok());
 
+    // One is renamed, and one deleted: its lines are lost to every output.
+    let renamed = bed.container("bad1").join("0.log");
+    std::fs::rename(&renamed, renamed.with_extension("log.20261124-051501")).unwrap();
+    std::fs::remove_dir_all(bed.pod("bad0")).unwrap();
+    agent.awaits_metric("tailwake_unread_files_total", &["output=\"good\""], 1);
+    agent.assert_said_once("a log file was deleted before it could be opened");
+    agent.awaits("the others are known", |agent| {
+        agent.metric("tailwake_files_unopened", &[]) == 29
+    });
+    want.remove(0);
     for (pod, _) in &want {
-        open_to(&bed.container(pod).join("0.log"), 0o644);
+        for file in std::fs::read_dir(bed.container(pod)).unwrap() {
+            open_to(&file.unwrap().path(), 0o644);
+        }
     }
     open_to(&bed.pod("closed").join("app"), 0o755);
     want.push((
