@@ -119,6 +119,7 @@ mod tests {
                     born_ns: Some(3),
                     head_len: 4,
                     head: 5,
+                    ..Identity::default()
                 },
                 end: None,
                 marks: BTreeMap::from([("loki".to_owned(), mark)]),

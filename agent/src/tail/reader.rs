@@ -55,6 +55,9 @@ pub(super) struct Counters {
     pub(super) refused: Arc<Counter>,
     pub(super) errors: Arc<Counter>,
     pub(super) truncated: Arc<Counter>,
+    pub(super) copies: Arc<Counter>,
+    pub(super) holes: Arc<Counter>,
+    pub(super) lost: Arc<Counter>,
     pub(super) rejoins: Arc<Counter>,
     pub(super) short: Arc<Counter>,
     pub(super) files: Arc<Counter>,
@@ -78,6 +81,15 @@ impl Counters {
             truncated: count(
                 "tailwake_truncations_total",
                 "Files that shrank below our place.",
+            ),
+            copies: count(
+                "tailwake_copies_total",
+                "Files of a content that is known under another name.",
+            ),
+            holes: count("tailwake_hole_bytes_total", "NULs that were passed over."),
+            lost: count(
+                "tailwake_lost_bytes_total",
+                "Bytes that were gone before they were read, once for each output.",
             ),
             rejoins: count(
                 "tailwake_output_rejoins_total",
@@ -310,7 +322,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let Ok(stat) = self.files.stat(handle) else {
                     continue;
                 };
-                let asleep = tail.watch == Watch::Asleep || !tail.watched;
+                let plain = tail.packed.is_none();
+                let asleep = plain && (tail.watch == Watch::Asleep || !tail.watched);
                 if asleep && stat.size != tail.seen_end {
                     tail.set_watch(Watch::Awake);
                     tail.entry.late.add(u64::from(tail.watched));
