@@ -29,6 +29,8 @@ pub mod reader;
 pub mod ring;
 pub mod roll;
 mod serve;
+#[cfg(test)]
+mod tests;
 pub mod uring;
 
 pub use machine::MachineRing;

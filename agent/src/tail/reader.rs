@@ -248,7 +248,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let was_asleep = tail.watch == Watch::Asleep;
             self.settings.roll.woke(&tail.entry, was_asleep);
             tail.set_watch(Watch::Awake);
-            tail.short_reads = 0;
+            (tail.short_reads, tail.proven) = (0, false);
             reopened = tail.end.take().map(|_| tail.id);
         }
         if let Some(file) = reopened {
@@ -326,6 +326,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let asleep = plain && (tail.watch == Watch::Asleep || !tail.watched);
                 if asleep && stat.size != tail.seen_end {
                     tail.set_watch(Watch::Awake);
+                    tail.proven = false;
                     tail.entry.late.add(u64::from(tail.watched));
                     found.push((*id, tail.watched));
                 }
