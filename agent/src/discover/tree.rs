@@ -17,7 +17,8 @@ use std::sync::Arc;
 use super::name::{log_file, pod_directory};
 use super::{Event, Place};
 use crate::base::count::{Counter, Registry};
-use crate::base::files::{DirEvent, EntryKind, Files, WatchId};
+use crate::base::files::{DirEvent, Entry, EntryKind, Files, WatchId};
+use crate::base::quiet::Quiet;
 use crate::base::time::Mono;
 use crate::plan::{InputKind, Plan};
 use crate::ticket::{LogId, Meta, Source};
@@ -43,8 +44,6 @@ enum Level {
     Container {
         source: Arc<Source>,
         files: BTreeMap<OsString, Place>,
-        /// Names that are no log, counted once each.
-        odd: BTreeSet<OsString>,
     },
 }
 
@@ -52,6 +51,8 @@ enum Level {
 struct Directory {
     level: Level,
     watch: Option<WatchId>,
+    /// Names that are neither a log nor lead to one, counted once each while they are there.
+    odd: BTreeSet<OsString>,
 }
 
 /// Kubelet's tree.
@@ -65,11 +66,17 @@ pub struct Tree {
     watches: BTreeMap<WatchId, PathBuf>,
     next_log: u32,
     starting: bool,
+    now: Mono,
+    /// Directories that are there and could not be listed last time.
+    unlisted: BTreeSet<PathBuf>,
+    quiet: Quiet,
     refused: Arc<Counter>,
     sweeps: Arc<Counter>,
     late: Arc<Counter>,
     overflows: Arc<Counter>,
-    skipped: Arc<Counter>,
+    list_errors: Arc<Counter>,
+    odd_names: Arc<Counter>,
+    odd_kinds: Arc<Counter>,
 }
 
 impl Tree {
@@ -77,6 +84,10 @@ impl Tree {
     #[must_use]
     pub fn new(plan: &Plan, node: &str, registry: &Registry) -> Self {
         let count = |name, help| registry.counter(name, help, &[]);
+        let skipped = |reason| {
+            let help = "Names in kubelet's tree that are no log, once each.";
+            registry.counter("tailwake_names_skipped_total", help, &[("reason", reason)])
+        };
         let root = |kind: &InputKind| match kind {
             InputKind::Pods { root } => root.clone(),
         };
@@ -89,6 +100,9 @@ impl Tree {
             watches: BTreeMap::new(),
             next_log: 0,
             starting: true,
+            now: Mono(0),
+            unlisted: BTreeSet::new(),
+            quiet: Quiet::default(),
             refused: count(
                 "tailwake_watches_refused_total",
                 "Directory watches refused.",
@@ -106,10 +120,12 @@ impl Tree {
                 "tailwake_watch_overflows_total",
                 "Times directory events were lost.",
             ),
-            skipped: count(
-                "tailwake_names_skipped_total",
-                "Names that are no log of kubelet's.",
+            list_errors: count(
+                "tailwake_list_errors_total",
+                "Listings of directories that failed.",
             ),
+            odd_names: skipped("name"),
+            odd_kinds: skipped("kind"),
         }
     }
 
@@ -123,9 +139,12 @@ impl Tree {
 
     /// Takes up what happened, and sweeps when it is time.
     pub fn turn<F: Files>(&mut self, files: &F, now: Mono, out: &mut Vec<Event>) -> Turn {
+        self.now = now;
         let mut events = Vec::new();
-        if let Err(error) = files.events(&mut events) {
-            tracing::warn!(%error, "cannot read directory events; the sweep finds what came");
+        if let Err(error) = files.events(&mut events)
+            && let Some(suppressed) = self.quiet.allow(now, "events")
+        {
+            tracing::warn!(%error, suppressed, "cannot read directory events; the sweep finds what came");
         }
         let mut stale = BTreeSet::new();
         for event in events {
@@ -177,8 +196,9 @@ impl Tree {
     }
 
     fn enter<F: Files>(&mut self, files: &F, path: PathBuf, level: Level, out: &mut Vec<Event>) {
+        let (watch, odd) = (None, BTreeSet::new());
         self.directories
-            .insert(path.clone(), Directory { level, watch: None });
+            .insert(path.clone(), Directory { level, watch, odd });
         self.watch(files, &path);
         self.list(files, &path, out);
     }
@@ -197,19 +217,27 @@ impl Tree {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
-                if self.refused.get() == 0 {
-                    tracing::warn!(path = %path.display(), %error,
+                self.refused.add(1);
+                if let Some(suppressed) = self.quiet.allow(self.now, ("watch", error.kind())) {
+                    tracing::warn!(path = %path.display(), %error, suppressed,
                         "cannot watch a directory; the sweep serves it. If this is ENOSPC or EMFILE, raise fs.inotify.max_user_watches or max_user_instances");
                 }
-                self.refused.add(1);
             }
         }
+    }
+
+    /// Whether every root was listed with all that is below it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let listed = |root: &PathBuf| self.directories.contains_key(root);
+        self.unlisted.is_empty() && self.roots.iter().all(listed)
     }
 
     fn list<F: Files>(&mut self, files: &F, path: &Path, out: &mut Vec<Event>) {
         let Some(directory) = self.directories.get(path) else {
             return;
         };
+        self.unlisted.remove(path);
         let mut entries = match files.list(path) {
             Ok(entries) => entries,
             Err(error) => {
@@ -220,25 +248,30 @@ impl Tree {
                     self.leave_children(files, path, &BTreeSet::new(), out);
                     self.directories.remove(path);
                 } else {
-                    tracing::warn!(path = %path.display(), %error, "cannot list a directory; tried again by the sweep");
+                    self.list_errors.add(1);
+                    self.unlisted.insert(path.to_owned());
+                    if let Some(suppressed) = self.quiet.allow(self.now, ("list", error.kind())) {
+                        tracing::warn!(path = %path.display(), %error, suppressed,
+                            "cannot list a directory; logs that came into it are not found until \
+                             the sweep can: give the agent the right to read it");
+                    }
                 }
                 return;
             }
         };
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         if let Level::Container { .. } = directory.level {
-            let names = entries
-                .into_iter()
-                .map(|entry| (entry.name, entry.kind))
-                .collect();
-            return self.list_files(path, names, out);
+            return self.list_files(path, entries, out);
         }
-        let shown: BTreeSet<OsString> = entries
+        let (shown, others): (Vec<Entry>, Vec<Entry>) = entries
             .into_iter()
-            .filter(|entry| entry.kind == EntryKind::Directory)
-            .map(|entry| entry.name)
-            .collect();
+            .partition(|entry| entry.kind == EntryKind::Directory);
+        let shown: BTreeSet<OsString> = shown.into_iter().map(|entry| entry.name).collect();
         self.leave_children(files, path, &shown, out);
+        let mut odd: Vec<(OsString, bool)> = others
+            .into_iter()
+            .map(|entry| (entry.name, entry.kind == EntryKind::Other))
+            .collect();
         for name in shown {
             let child = path.join(&name);
             if self.directories.contains_key(&child) {
@@ -246,9 +279,34 @@ impl Tree {
             }
             match self.level_of(path, &name.to_string_lossy()) {
                 Some(level) => self.enter(files, child, level, out),
-                None => self.skipped.add(1),
+                None => odd.push((name, false)),
             }
         }
+        self.count_odd(path, odd);
+    }
+
+    /// Counts the names that were not odd before; of `(name, true)` its kind is wrong.
+    fn count_odd(&mut self, path: &Path, odd: Vec<(OsString, bool)>) {
+        let Some(directory) = self.directories.get_mut(path) else {
+            return;
+        };
+        for (name, kind) in &odd {
+            if directory.odd.contains(name) {
+                continue;
+            }
+            if !kind {
+                // Kubelet's own `.gz` and `.tmp` files are such names: nothing to be said.
+                self.odd_names.add(1);
+                continue;
+            }
+            self.odd_kinds.add(1);
+            if let Some(suppressed) = self.quiet.allow(self.now, "kind") {
+                tracing::warn!(path = %path.join(name).display(), suppressed,
+                    "neither a regular file nor a directory of kubelet's tree; it is not read and \
+                     no link is followed: remove it, or have the runtime write a regular file");
+            }
+        }
+        directory.odd = odd.into_iter().map(|(name, _)| name).collect();
     }
 
     fn level_of(&mut self, parent: &Path, name: &str) -> Option<Level> {
@@ -289,7 +347,6 @@ impl Tree {
                 Some(Level::Container {
                     source: Arc::new(source),
                     files: BTreeMap::new(),
-                    odd: BTreeSet::new(),
                 })
             }
             Level::Container { .. } => None,
@@ -297,25 +354,24 @@ impl Tree {
     }
 
     /// Names that left are told first as gone; the reader knows a renamed file by its inode.
-    fn list_files(&mut self, path: &Path, names: Vec<(OsString, EntryKind)>, out: &mut Vec<Event>) {
-        let (starting, skipped) = (self.starting, Arc::clone(&self.skipped));
+    fn list_files(&mut self, path: &Path, entries: Vec<Entry>, out: &mut Vec<Event>) {
+        let starting = self.starting;
         let Some(Directory {
-            level: Level::Container { source, files, odd },
+            level: Level::Container { source, files },
             ..
         }) = self.directories.get_mut(path)
         else {
             return;
         };
         let mut shown = BTreeMap::new();
-        let mut odd_now = BTreeSet::new();
-        for (name, kind) in names {
+        let mut odd = Vec::new();
+        for Entry { name, kind } in entries {
             match log_file(&name.to_string_lossy()) {
                 Some(place) if kind == EntryKind::File => drop(shown.insert(name, place)),
-                _ => drop(odd_now.insert(name)),
+                Some(_) => odd.push((name, true)),
+                None => odd.push((name, kind == EntryKind::Other)),
             }
         }
-        skipped.add(odd_now.difference(odd).count() as u64);
-        *odd = odd_now;
         // A rename puts a new file under a known name: every name that is not rotated is told
         // again when another came, and the reader sees by the inode whether it is the same file.
         let came = shown.keys().any(|name| !files.contains_key(name));
@@ -341,6 +397,7 @@ impl Tree {
             });
         }
         *files = shown;
+        self.count_odd(path, odd);
     }
 
     fn leave_children<F: Files>(
@@ -368,6 +425,7 @@ impl Tree {
         let Some(directory) = self.directories.remove(path) else {
             return;
         };
+        self.unlisted.remove(path);
         if let Some(watch) = directory.watch {
             self.watches.remove(&watch);
             files.unwatch(watch);

@@ -13,15 +13,17 @@
 
 pub mod marks;
 pub mod positions;
+pub mod unfound;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 pub use marks::Mark;
 use positions::{FilePositions, MarkPositions, Positions};
+pub use unfound::{Forgotten, Unread, UnreadCount};
 
 use crate::base::bell::Bell;
 use crate::base::outputs::{OutputId, OutputSet};
@@ -94,6 +96,8 @@ struct File {
     end: Option<u64>,
     /// Highest offset that was opened once, for the read count.
     opened: u64,
+    /// The largest size that was seen, for what is lost when it is deleted.
+    seen: u64,
     marks: Vec<Mark>,
 }
 
@@ -112,6 +116,8 @@ struct Inner {
     logs: HashMap<LogId, Log, foldhash::fast::RandomState>,
     /// What the positions file said of logs and files that have not been found yet.
     remembered: HashMap<String, Vec<FilePositions>, foldhash::fast::RandomState>,
+    /// Logs with files that are there and could not be opened: theirs are not forgotten.
+    spared: HashSet<String, foldhash::fast::RandomState>,
     notices: Vec<Vec<Notice>>,
     next_file: u64,
     /// Changes since the last snapshot.
@@ -231,6 +237,7 @@ impl Ledger {
             identity,
             end: None,
             opened,
+            seen: opened,
             marks,
         });
         id
@@ -270,6 +277,17 @@ impl Ledger {
         if let Some(log) = self.lock().logs.get_mut(&log) {
             log.account.lost_bytes[output.index()] += bytes;
         }
+    }
+
+    /// The file was seen to have `size` bytes.
+    pub fn saw(&self, log: LogId, file: FileId, size: u64) {
+        let mut inner = self.lock();
+        let Some(file) = inner.file(log, file) else {
+            return;
+        };
+        let grew = file.seen < size;
+        file.seen = file.seen.max(size);
+        inner.dirty |= grew;
     }
 
     /// Opens a span for `outputs`: the ticket of the chunk that holds its lines.
@@ -370,22 +388,27 @@ impl Ledger {
     pub fn forget_log(&self, log: LogId) {
         let mut inner = self.lock();
         inner.dirty = true;
-        inner.logs.remove(&log);
+        if let Some(log) = inner.logs.remove(&log) {
+            inner.remembered.remove(&*log.source.key);
+            inner.spared.remove(&*log.source.key);
+        }
     }
 
-    /// Positions of files that the first listing did not find: how many files, and how many of
-    /// them were not settled to their known end by every output.
-    pub fn forget_unfound(&self) -> (usize, usize) {
+    /// A file of the log is there and cannot be opened now: what is remembered of the log stays.
+    pub fn spare(&self, key: &str) {
+        self.lock().spared.insert(key.to_owned());
+    }
+
+    /// Drops the positions of files that the first listing did not find, and says what of them no
+    /// output has. To be called once all that the listing found is registered.
+    pub fn forget_unfound(&self) -> Forgotten {
         let mut inner = self.lock();
-        let gone = std::mem::take(&mut inner.remembered);
+        let inner = &mut *inner;
+        let spared = &inner.spared;
+        let gone = inner.remembered.extract_if(|key, _| !spared.contains(key));
+        let gone: Vec<FilePositions> = gone.flat_map(|(_, files)| files).collect();
         inner.dirty |= !gone.is_empty();
-        let files = gone.values().flatten();
-        let unsettled = files.clone().filter(|file| {
-            file.marks
-                .values()
-                .any(|mark| file.end.is_none_or(|end| mark.at < end))
-        });
-        (files.clone().count(), unsettled.count())
+        unfound::forgotten(gone.iter(), &self.outputs)
     }
 
     /// Moves what reader `reader` must look at into `notices`.
@@ -420,6 +443,7 @@ impl Ledger {
             log: log.source.key.to_string(),
             identity: file.identity,
             end: file.end,
+            seen: file.seen.max(file.opened),
             marks: marks.collect::<BTreeMap<_, _>>(),
         }
     }

@@ -11,9 +11,12 @@
 //!    off stays unacknowledged in its file and is read again at the next start.
 
 mod control;
+mod disk;
+mod health;
 mod state;
 mod status;
 mod threads;
+mod unread;
 
 use std::sync::Arc;
 

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
+use super::health::Health;
 use super::threads::Threads;
 use crate::admin::StatusSource;
 use crate::base::count::Registry;
-use crate::deliver::OutputStatus;
+use crate::base::time::{Clock as _, MachineClock};
+use crate::deliver::Deliverer;
 use crate::encode::Outlet;
 use crate::ledger::{Ledger, LogAccount};
 use crate::tail::Roll;
@@ -27,11 +29,17 @@ pub struct Status {
     meter: Meter,
     registry: Arc<Registry>,
     found: AtomicBool,
-    outputs: Mutex<Vec<OutputStatus>>,
+    deliverer: Arc<Mutex<Deliverer>>,
+    health: Arc<Health>,
+    clock: MachineClock,
 }
 
 impl Status {
-    pub(super) fn new(threads: &Threads, registry: Arc<Registry>) -> Self {
+    pub(super) fn new(
+        threads: &Threads,
+        deliverer: &Arc<Mutex<Deliverer>>,
+        registry: Arc<Registry>,
+    ) -> Self {
         Self {
             ledger: Arc::clone(&threads.ledger),
             outlets: threads.outlets.clone(),
@@ -42,18 +50,15 @@ impl Status {
             meter: threads.meter.clone(),
             registry,
             found: AtomicBool::new(false),
-            outputs: Mutex::new(Vec::new()),
+            deliverer: Arc::clone(deliverer),
+            health: Arc::clone(&threads.health),
+            clock: threads.clock,
         }
     }
 
     /// The first listing is done.
     pub(super) fn found(&self) {
         self.found.store(true, Ordering::Release);
-    }
-
-    /// How the outputs fare now.
-    pub(super) fn outputs(&self, outputs: Vec<OutputStatus>) {
-        *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
     }
 
     fn container(&self, log: &LogAccount) -> Value {
@@ -96,7 +101,10 @@ impl StatusSource for Status {
     fn status(&self) -> Value {
         let accounts = self.ledger.accounts();
         let read = |of: fn(&LogAccount) -> u64| accounts.iter().map(of).sum::<u64>();
-        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let deliverer = self.deliverer.lock();
+        let outputs = deliverer
+            .unwrap_or_else(PoisonError::into_inner)
+            .status(self.clock.mono());
         let outputs: serde_json::Map<String, Value> = (outputs.iter())
             .map(|output| {
                 let outlet = &self.outlets[output.output.index()];
@@ -159,7 +167,7 @@ impl StatusSource for Status {
     }
 
     fn healthy(&self) -> Result<(), String> {
-        // The answer comes from the control thread: giving it is the proof that it turns.
-        Ok(())
+        // The answer comes from the control thread: giving it is the proof that that one turns.
+        self.health.check(self.clock.mono())
     }
 }

@@ -120,6 +120,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let place = tail.place;
         let stat = self.files.stat(tail.handle.as_ref()?).ok()?;
         let (copy, handle) = (tail.copy.take(), tail.handle.take()?);
+        let key = Arc::clone(&tail.source.key);
         self.count.truncated.add(1);
         let opened = Opened {
             handle,
@@ -129,8 +130,17 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.renew(id, old, opened, place, now);
         let kept = copy.is_some_and(|copy| self.take_copy(id, old, &copy, now));
         if !kept {
-            self.lose(id, old, "truncated");
+            let lost = self.lose(id, old);
             self.forget(id, old);
+            if let Some(suppressed) = self.quiet.allow(now, "truncated") {
+                tracing::warn!(
+                    log = &*key,
+                    lost,
+                    suppressed,
+                    "a file was truncated and no copy of it was found; it is read from its start, and \
+                     what was not read before is lost: rotate by renaming, as kubelet does"
+                );
+            }
         }
         if let Some(log) = self.logs.get_mut(&id) {
             log.files.sort_by_key(Tail::order);
@@ -156,7 +166,6 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         (tail.gone, tail.watched) = (true, false);
         let entry = Arc::clone(&tail.entry);
         self.unenter(id, token, &entry);
-        tracing::warn!(path = %path.display(), "the file was truncated; it is read from its start");
         let fresh = self.ledger.register(&source, identity, |_| 0, None);
         let tail = self.enter(&source, path, place, opened, (fresh, identity), now);
         if let Some(log) = self.logs.get_mut(&id) {
@@ -195,14 +204,15 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         true
     }
 
-    /// Counts what is known to have been written to a file and can no longer be read.
-    fn lose(&mut self, id: LogId, file: FileId, why: &'static str) {
-        let Some(log) = self.logs.get(&id) else {
-            return;
+    /// Counts what is known to have been written to a file and can no longer be read; gives the worst
+    /// output's bytes.
+    fn lose(&self, id: LogId, file: FileId) -> u64 {
+        let Some((log, place)) =
+            (self.logs.get(&id)).and_then(|log| Some((log, log.place_of(file)?)))
+        else {
+            return 0;
         };
-        let Some(place) = log.place_of(file) else {
-            return;
-        };
+        let mut worst = 0;
         let tail = &log.files[place];
         let written = tail.seen_end.max(tail.identity.last_at);
         for output in OutputSet::first(self.outlets.len()).iter() {
@@ -220,11 +230,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 continue;
             }
             self.ledger.lose(id, output, lost);
-            self.count.lost.add(lost);
-            let output = self.ledger.outputs()[output.index()].as_str();
-            tracing::error!(path = %tail.path.display(), output, bytes = lost, why,
-                "bytes were gone before they were read, and more may have been that nobody has seen");
+            if let Some(unread) = self.count.unread.get(output.index()) {
+                unread.files.add(1);
+                unread.bytes.add(lost);
+            }
+            worst = worst.max(lost);
         }
+        worst
     }
 
     /// The file's content is gone: outputs that were in it go on with the next.
@@ -240,7 +252,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 
     /// A compressed file cannot be read on: what was not read of it is lost.
-    pub(super) fn give_up(&mut self, id: LogId, reading: Reading, error: &io::Error) {
+    pub(super) fn give_up(&mut self, id: LogId, reading: Reading, error: &io::Error, now: Mono) {
         let Some(tail) = self
             .logs
             .get_mut(&id)
@@ -250,9 +262,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         tail.end = Some(reading.offset);
         self.ledger.set_end(id, reading.file, Some(reading.offset));
-        tracing::error!(path = %tail.path.display(), %error, offset = reading.offset,
-            "a compressed log cannot be read on; what follows in it is lost");
-        self.lose(id, reading.file, "broken");
+        let path = tail.path.clone();
+        let lost = self.lose(id, reading.file);
+        if let Some(suppressed) = self.quiet.allow(now, "packed") {
+            tracing::error!(path = %path.display(), %error, offset = reading.offset, lost, suppressed,
+                "a compressed log cannot be read on; what follows in it is lost: see what is wrong \
+                 with the disk, or with who compresses");
+        }
         self.make_ready(id);
     }
 

@@ -21,6 +21,14 @@ use crate::ledger::Identity;
 use crate::plan::StartAt;
 use crate::ticket::{FileId, LogId, Source};
 
+/// A file that could not be opened, as it was found.
+#[derive(Debug)]
+pub(super) struct Unopened {
+    source: Arc<Source>,
+    place: Place,
+    at_start: Option<Timestamp>,
+}
+
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     pub(super) fn hear(&mut self, event: discover::Event, now: Mono, wall: Timestamp) {
         match event {
@@ -43,6 +51,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             discover::Event::Gone { source, path } => self.gone(source.log, &path, now),
             discover::Event::Ended { source } => {
+                let before = self.unopened.len();
+                self.unopened
+                    .retain(|_, file| file.source.log != source.log);
+                self.count
+                    .unopened
+                    .sub((before - self.unopened.len()) as u64);
                 if let Some(log) = self.logs.get_mut(&source.log) {
                     log.ended = true;
                     self.make_ready(source.log);
@@ -52,6 +66,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 
     fn gone(&mut self, id: LogId, path: &Path, now: Mono) {
+        if self.unopened.remove(path).is_some() {
+            self.count.unopened.sub(1);
+        }
         let Some(log) = self.logs.get_mut(&id) else {
             return;
         };
@@ -81,8 +98,19 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     ) {
         let mut opened = match Opened::open(&self.files, &path) {
             Ok(opened) => opened,
-            Err(error) => return self.refuse(&path, &error),
+            Err(error) => {
+                let source = Arc::clone(source);
+                let file = Unopened {
+                    source,
+                    place,
+                    at_start,
+                };
+                return self.refuse(path, file, &error, now);
+            }
         };
+        if self.unopened.remove(&path).is_some() {
+            self.count.unopened.sub(1);
+        }
         let outputs = OutputSet::first(self.outlets.len());
         let pace_ms = self.settings.pace_ms;
         let log = self
@@ -108,15 +136,43 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.make_ready(source.log);
     }
 
-    fn refuse(&self, path: &Path, error: &io::Error) {
+    fn refuse(&mut self, path: PathBuf, file: Unopened, error: &io::Error, now: Mono) {
+        let key = ("open", error.kind());
         match error.kind() {
             // It came and went between the event and the open: discovery will say so.
             io::ErrorKind::NotFound => {}
-            io::ErrorKind::InvalidInput => self.count.refused.add(1),
-            _ => {
-                self.count.errors.add(1);
-                tracing::warn!(path = %path.display(), %error, "cannot open a log file; it is not read");
+            io::ErrorKind::InvalidInput => {
+                self.count.refused.add(1);
+                if let Some(suppressed) = self.quiet.allow(now, key) {
+                    tracing::warn!(path = %path.display(), %error, suppressed,
+                        "no log file after all; it is not read: remove it");
+                }
             }
+            _ => {
+                self.count.open_errors.add(1);
+                if let Some(suppressed) = self.quiet.allow(now, key) {
+                    tracing::error!(path = %path.display(), %error, suppressed,
+                        "cannot open a log file; it is not read until the sweep can open it, and \
+                         lost when it is deleted before: give the agent the right to read it \
+                         (CAP_DAC_READ_SEARCH), or more descriptors if this is EMFILE");
+                }
+                self.ledger.spare(&file.source.key);
+                if self.unopened.insert(path, file).is_none() {
+                    self.count.unopened.add(1);
+                }
+            }
+        }
+    }
+
+    /// Tries again what could not be opened.
+    pub(super) fn open_again(&mut self, now: Mono) {
+        let unopened: Vec<PathBuf> = self.unopened.keys().cloned().collect();
+        for path in unopened {
+            let Some(file) = self.unopened.get(&path) else {
+                continue;
+            };
+            let (source, place, at_start) = (Arc::clone(&file.source), file.place, file.at_start);
+            self.found(&source, path, place, at_start, now);
         }
     }
 
@@ -161,6 +217,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         let remembered = known.map(|known| &known.identity);
         let id = self.ledger.register(source, identity, start, remembered);
+        if opened.packed.is_none() {
+            self.ledger.saw(source.log, id, opened.stat.size);
+        }
         // What is compressed has ended; where its end is known, it need not be inflated for it.
         let end = known.and_then(|known| known.end);
         let end = end.filter(|_| opened.packed.is_some());

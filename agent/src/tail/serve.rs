@@ -267,11 +267,16 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 self.count.errors.add(1);
-                return self.give_up(id, reading, &error);
+                return self.give_up(id, reading, &error, now);
             }
             Err(error) => {
                 self.count.errors.add(1);
-                tracing::warn!(log = %log.source.key, %error, "a read failed; tried again in 1 s");
+                let key = ("read", error.kind());
+                if let Some(suppressed) = self.quiet.allow(now, key) {
+                    tracing::error!(log = %log.source.key, %error, suppressed,
+                        "a read failed; tried again every second, nothing is skipped: see the \
+                         kernel's log for what ails the disk");
+                }
                 return self.make_due(id, now.plus_ms(1_000));
             }
         };
@@ -389,6 +394,14 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let bytes = &buf[..cut.take];
         let unfinished = u32::from(!cut.in_line && bytes.last() != Some(&b'\n'));
         let lines = memchr_iter(b'\n', bytes).count() as u32 + unfinished;
+        if unfinished > 0 && !bytes.is_empty() {
+            self.count.unfinished.add(1);
+            if let Some(suppressed) = self.quiet.allow(now, "unfinished") {
+                tracing::warn!(log = %log.source.key, suppressed,
+                    "a file ended in the middle of a line; what is there is taken as a line: its \
+                     writer was killed, or rotates by a copy");
+            }
+        }
         let pass = &mut log.passes[at];
         let (start, end) = (reading.offset, reading.offset + cut.take as u64);
         let span = Span {

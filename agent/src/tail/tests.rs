@@ -344,7 +344,7 @@ fn what_a_truncation_took_unread_is_counted() {
     bench.settle();
     bench.has(&["one", "two"]);
     assert_eq!(bench.lost(), 44);
-    assert_eq!(bench.count("tailwake_lost_bytes_total"), 44);
+    assert_eq!(bench.count("tailwake_unread_bytes_total"), 44);
 }
 
 #[test]
