@@ -372,12 +372,6 @@ impl Tree {
                 None => odd.push((name, kind == EntryKind::Other)),
             }
         }
-        for name in files.keys().filter(|name| !shown.contains_key(*name)) {
-            out.push(Event::Gone {
-                source: Arc::clone(source),
-                path: path.join(name),
-            });
-        }
         // A rename puts a new file under a known name: every name that is not rotated is told
         // again when another came, and the reader sees by the inode whether it is the same file.
         let came = shown.keys().any(|name| !files.contains_key(name));
@@ -394,6 +388,13 @@ impl Tree {
                     at_start: starting,
                 });
             }
+        }
+        // What left comes last: a file that was compressed is known by its copy before its name goes.
+        for name in files.keys().filter(|name| !shown.contains_key(*name)) {
+            out.push(Event::Gone {
+                source: Arc::clone(source),
+                path: path.join(name),
+            });
         }
         *files = shown;
         self.count_odd(path, odd);

@@ -44,6 +44,15 @@ pub struct Identity {
     pub head_len: u32,
     /// xxh3 of the first `head_len` bytes.
     pub head: u64,
+    /// The highest place that was read; 0 = none.
+    #[serde(default)]
+    pub last_at: u64,
+    /// How many bytes before it `last` is the hash of.
+    #[serde(default)]
+    pub last_len: u8,
+    /// xxh3 of the `last_len` bytes before `last_at`.
+    #[serde(default)]
+    pub last: u64,
 }
 
 /// One output's account of one container log.
@@ -64,6 +73,8 @@ pub struct LogAccount {
     pub read: Account,
     /// By output.
     pub settled: Vec<Account>,
+    /// By output: bytes that are known to have been written, and were gone before they were settled.
+    pub lost_bytes: Vec<u64>,
     /// Bytes read again by catch-up passes.
     pub reread_bytes: u64,
 }
@@ -113,6 +124,15 @@ struct Inner {
     dirty: bool,
 }
 
+/// A file as the positions file knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Which file it is.
+    pub identity: Identity,
+    /// Its size, when nothing was to be appended to it any more.
+    pub end: Option<u64>,
+}
+
 /// The ledger, shared by readers, lanes and the disk thread.
 #[derive(Debug)]
 pub struct Ledger {
@@ -154,15 +174,27 @@ impl Ledger {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up a file that was opened and gives its id. `same` says whether the remembered
-    /// identity is this file's; a file nobody remembers begins with all its outputs at `start`,
-    /// which is told whether the log is known. Files of one log are registered oldest first.
+    /// What the positions file said of a log's files that have not been taken up yet.
+    #[must_use]
+    pub fn remembered(&self, key: &str) -> Vec<Remembered> {
+        let inner = self.lock();
+        let files = inner.remembered.get(key).into_iter().flatten();
+        let told = |file: &FilePositions| Remembered {
+            identity: file.identity,
+            end: file.end,
+        };
+        files.map(told).collect()
+    }
+
+    /// Takes up a file that was opened and gives its id. `remembered` is what the positions file
+    /// calls it; a file that nobody remembers begins with all its outputs at `start`, which is told
+    /// whether the log is known. Files of one log are registered oldest first.
     pub fn register(
         &self,
         source: &Arc<Source>,
         identity: Identity,
         start: impl FnOnce(bool) -> u64,
-        mut same: impl FnMut(&Identity) -> bool,
+        remembered: Option<&Identity>,
     ) -> FileId {
         let outputs = self.outputs.len();
         let mut inner = self.lock();
@@ -170,10 +202,12 @@ impl Ledger {
         let id = FileId(inner.next_file);
         inner.next_file += 1;
         inner.dirty = true;
-        let remembered = inner.remembered.get_mut(&*source.key);
-        let known = remembered.is_some() || inner.logs.contains_key(&source.log);
-        let found = remembered.and_then(|files| {
-            let place = files.iter().position(|file| same(&file.identity))?;
+        let files = inner.remembered.get_mut(&*source.key);
+        let known = files.is_some() || inner.logs.contains_key(&source.log);
+        let found = files.and_then(|files| {
+            let place = files
+                .iter()
+                .position(|file| Some(&file.identity) == remembered)?;
             Some(files.swap_remove(place))
         });
         let marks: Vec<Mark> = match &found {
@@ -194,6 +228,7 @@ impl Ledger {
                 source: Arc::clone(source),
                 read: Account::default(),
                 settled: vec![Account::default(); outputs],
+                lost_bytes: vec![0; outputs],
                 reread_bytes: 0,
             },
         });
@@ -226,6 +261,21 @@ impl Ledger {
         inner.dirty = true;
         if let Some(file) = inner.file(log, file) {
             file.identity = identity;
+        }
+    }
+
+    /// The file was read up to here; `last` is the length and hash of the bytes before.
+    pub fn reached(&self, log: LogId, file: FileId, at: u64, last: (u8, u64)) {
+        if let Some(file) = self.lock().file(log, file) {
+            file.identity.last_at = at;
+            (file.identity.last_len, file.identity.last) = last;
+        }
+    }
+
+    /// Bytes of the log are gone that `output` has not settled and never will.
+    pub fn lose(&self, log: LogId, output: OutputId, bytes: u64) {
+        if let Some(log) = self.lock().logs.get_mut(&log) {
+            log.account.lost_bytes[output.index()] += bytes;
         }
     }
 
@@ -430,6 +480,14 @@ impl Ledger {
             spans.iter().for_each(|span| log.settle(span, output));
         } else {
             inner.notices[reader].push(Notice::Failed(id, output));
+            // Of a file that is gone nothing can be read again.
+            let gone = |span: &&Span| log.files.iter().all(|file| file.id != span.file);
+            let lost: u64 = spans
+                .iter()
+                .filter(gone)
+                .map(|span| span.end - span.start)
+                .sum();
+            log.account.lost_bytes[output.index()] += lost;
         }
         let awaited = quiet && log.awaited.has(output);
         if awaited {

@@ -122,6 +122,7 @@ mod tests {
                     born_ns: Some(3),
                     head_len: 4,
                     head: 5,
+                    ..Identity::default()
                 },
                 end: None,
                 seen: 700,

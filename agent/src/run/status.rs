@@ -63,12 +63,11 @@ impl Status {
 
     fn container(&self, log: &LogAccount) -> Value {
         let outputs: serde_json::Map<String, Value> = (self.ledger.outputs().iter())
-            .zip(&log.settled)
-            .map(|(name, settled)| {
-                (
-                    name.clone(),
-                    json!({"lines": settled.lines, "bytes": settled.bytes}),
-                )
+            .zip(log.settled.iter().zip(&log.lost_bytes))
+            .map(|(name, (settled, lost))| {
+                let said =
+                    json!({"lines": settled.lines, "bytes": settled.bytes, "lost_bytes": lost});
+                (name.clone(), said)
             })
             .collect();
         let meta = &log.source.meta;

@@ -87,12 +87,12 @@ pub(super) struct Threads {
     pub(super) report: Report,
     /// `io_uring` or `pread`.
     pub(super) io: &'static str,
-    /// Whether they turn.
-    pub(super) health: Arc<Health>,
     /// How each file is watched.
     pub(super) roll: Arc<Roll>,
     /// The probes' own account.
     pub(super) meter: Meter,
+    /// Whether they turn.
+    pub(super) health: Arc<Health>,
     /// The clock all turns are told the time by.
     pub(super) clock: MachineClock,
     stop_readers: Arc<AtomicBool>,

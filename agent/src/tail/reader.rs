@@ -62,6 +62,8 @@ pub(super) struct Counters {
     pub(super) unopened: Arc<Counter>,
     pub(super) unfinished: Arc<Counter>,
     pub(super) truncated: Arc<Counter>,
+    pub(super) copies: Arc<Counter>,
+    pub(super) holes: Arc<Counter>,
     pub(super) rejoins: Arc<Counter>,
     pub(super) short: Arc<Counter>,
     pub(super) files: Arc<Counter>,
@@ -101,6 +103,11 @@ impl Counters {
                 "tailwake_truncations_total",
                 "Files that shrank below our place.",
             ),
+            copies: count(
+                "tailwake_copies_total",
+                "Files of a content that is known under another name.",
+            ),
+            holes: count("tailwake_hole_bytes_total", "NULs that were passed over."),
             rejoins: count(
                 "tailwake_output_rejoins_total",
                 "Passes begun at a watermark.",
@@ -269,7 +276,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let was_asleep = tail.watch == Watch::Asleep;
             self.settings.roll.woke(&tail.entry, was_asleep);
             tail.set_watch(Watch::Awake);
-            tail.short_reads = 0;
+            (tail.short_reads, tail.proven) = (0, false);
             reopened = tail.end.take().map(|_| tail.id);
         }
         if let Some(file) = reopened {
@@ -345,9 +352,11 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     continue;
                 };
                 self.ledger.saw(*id, tail.id, stat.size);
-                let asleep = tail.watch == Watch::Asleep || !tail.watched;
+                let plain = tail.packed.is_none();
+                let asleep = plain && (tail.watch == Watch::Asleep || !tail.watched);
                 if asleep && stat.size != tail.seen_end {
                     tail.set_watch(Watch::Awake);
+                    tail.proven = false;
                     tail.entry.late.add(u64::from(tail.watched));
                     found.push((*id, tail.watched));
                 }
@@ -375,15 +384,15 @@ mod tests {
     use crate::ledger::positions::Positions;
     use crate::machine::MachineFiles;
     use crate::ticket::{Meta, Source};
-    use crate::wake::{Rung, WakeCounters};
+    use crate::wake::Rung;
 
     /// Somebody rings just before the ring is drained, which takes the ringing back.
-    struct Late(
+    struct Belated(
         Rc<RefCell<VecDeque<discover::Event>>>,
         Option<discover::Event>,
     );
 
-    impl Ring for Late {
+    impl Ring for Belated {
         type File = File;
 
         fn read(&mut self, _: Token, _: &File, _: u64, _: Buffer, _: usize) {}
@@ -428,14 +437,13 @@ mod tests {
             tag: None,
         });
         let news = Rc::new(RefCell::new(VecDeque::new()));
-        let ring = Late(Rc::clone(&news), Some(discover::Event::Ended { source }));
-        let registry = Registry::default();
+        let ring = Belated(Rc::clone(&news), Some(discover::Event::Ended { source }));
         let settings = Settings {
             number: 0,
             pace_ms: 5,
             sweep_ms: 0,
             start_at: Vec::new(),
-            roll: Arc::new(Roll::new(&registry)),
+            roll: Arc::new(Roll::new(&Registry::default())),
         };
         let mut reader = Reader::new(
             settings,
@@ -445,7 +453,7 @@ mod tests {
             Pool::new(1, 4096, Bell::silent()),
             vec![Arc::new(Feeds::new(1, Bell::silent()))],
             Vec::new(),
-            &registry,
+            &Registry::default(),
         );
         let mut next = || news.borrow_mut().pop_front();
         let turn = reader.turn(Mono(0), Timestamp::default(), &mut next);
