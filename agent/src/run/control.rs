@@ -3,13 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::alarm::Alarm;
 use super::state::State;
 use super::status::Status;
 use super::threads::{Disk, Threads, start_disk};
@@ -32,6 +32,7 @@ struct Control {
     files: MachineFiles,
     /// The same inotify instance, as the runtime waits for it.
     inotify: AsyncFd<OwnedFd>,
+    alarm: Alarm,
     deliverer: Deliverer,
     transport: HttpTransport,
     disk: mpsc::SyncSender<Disk>,
@@ -77,6 +78,7 @@ pub(super) async fn control(
     let mut control = Control {
         tree: Tree::new(plan, &node, &registry),
         inotify: watch_descriptor(files.descriptor()?)?,
+        alarm: Alarm::new().context("make the timer")?,
         files,
         deliverer: Deliverer::new(
             plan,
@@ -149,7 +151,7 @@ impl Control {
                 _ = interrupt.recv() => return Ok(()),
                 () = control.notified() => {}
                 ready = self.inotify.readable() => ready?.clear_ready(),
-                () = until(self.threads.clock.mono(), deadline) => {}
+                () = self.alarm.until(self.threads.clock.mono(), deadline) => {}
             }
         }
     }
@@ -217,7 +219,7 @@ impl Control {
             let control = Arc::clone(&self.threads.control);
             tokio::select! {
                 () = control.notified() => {}
-                () = until(now, Some(deadline)) => {}
+                () = self.alarm.until(now, Some(deadline)) => {}
             }
         }
         if let Some(positions) = self.threads.ledger.snapshot() {
@@ -226,19 +228,10 @@ impl Control {
     }
 }
 
-async fn until(now: Mono, deadline: Option<Mono>) {
-    match deadline {
-        None => std::future::pending().await,
-        Some(deadline) => {
-            tokio::time::sleep(Duration::from_nanos(deadline.0.saturating_sub(now.0))).await;
-        }
-    }
-}
-
 #[expect(
     deprecated,
     reason = "an owned descriptor cannot be closed under the runtime"
 )]
-fn watch_descriptor(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn watch_descriptor(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(fd)
 }
