@@ -111,10 +111,13 @@ fn config_text(
     admin: SocketAddr,
 ) -> String {
     let (state, pods) = (directory.join("state"), pods.display());
+    let io = if path.io == "refused" {
+        "auto"
+    } else {
+        &path.io
+    };
     let sweep = if path.sweeps() { SWEEP } else { "0" };
-    let Path {
-        rung, io, readers, ..
-    } = path;
+    let Path { rung, readers, .. } = path;
     format!(
         "state: \"{}\"\nadmin: {{listen: \"{admin}\"}}\nlimits: {{readers: {readers}, encoders: \
          1}}\nwake: {{rung: {rung}, io: {io}, sweep: {sweep}}}\ninputs:\n  pods: {{pods: {{root: \

@@ -41,7 +41,7 @@ pub struct Path {
     /// The rung that must wake every file.
     #[arg(long)]
     rung: String,
-    /// What must read: `uring` or `pread`.
+    /// What must read: `uring` or `pread`; `refused`: pread, because the system refuses io_uring.
     #[arg(long, default_value = "uring")]
     io: String,
     /// Reader threads.
@@ -210,7 +210,7 @@ fn demand(path: &Path, status: &Value) -> Result<()> {
     let face = if path.io == "uring" {
         "io_uring"
     } else {
-        &path.io
+        "pread"
     };
     ensure!(text("io") == face, "the agent reads by {}", text("io"));
     ensure!(
