@@ -102,10 +102,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             };
             let pass = self.new_pass();
             let Some(log) = self.logs.get_mut(&id) else {
+            let (_, ahead) = self.ledger.next_unsettled(id, place.0, output, place.1);
                 return;
             };
             let one = OutputSet::one(output);
             log.apart = log.apart.without(one);
+            let newest = log.files.last().is_some_and(|tail| tail.id == place.0);
             log.passes.push(Pass {
                 id: pass,
                 outputs: one,
@@ -115,7 +117,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 open: Default::default(),
                 in_line: false,
                 glue: None,
-                skips: true,
+                // Outputs that have nothing settled ahead are one pass before the first read.
+                skips: ahead.is_some() || !newest,
             });
             self.count.rejoins.add(1);
         }
