@@ -81,8 +81,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
 
     fn serve(&mut self, id: LogId, buf: Buffer, now: Mono) -> bool {
         self.merge(id);
-        self.close_done(id, now);
-        let mut soonest = None;
+        let mut soonest = self.close_done(id, now);
         let mut tried = 0;
         while let Some(log) = self.logs.get_mut(&id) {
             if tried >= log.passes.len() || log.reading.is_some() {
@@ -447,13 +446,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.join(id);
     }
 
-    /// Closes files that every output has, forgets those that are deleted, and ends the log.
-    fn close_done(&mut self, id: LogId, now: Mono) {
-        let Some(log) = self.logs.get_mut(&id) else {
-            return;
-        };
+    /// Closes files that every output has, forgets those that are deleted, and ends the log. Says
+    /// when to look again; reads do not wait for it.
+    fn close_done(&mut self, id: LogId, now: Mono) -> Option<Mono> {
+        let log = self.logs.get_mut(&id)?;
         if log.reading.is_some() {
-            return;
+            return None;
         }
         let over: Vec<(FileId, bool)> = log
             .files
@@ -485,8 +483,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         if outstanding {
-            self.make_due(id, now.plus_ms(CLOSE_MS));
-        } else if ends {
+            return Some(now.plus_ms(CLOSE_MS));
+        }
+        if ends {
             self.ledger.forget_log(id);
             self.logs.remove(&id);
         }
@@ -503,6 +502,7 @@ fn cut(bytes: &[u8], before: (Open, bool), full: bool, last: bool) -> Cut {
         if take > 0 && !in_line {
             open = open.begun(bytes);
         }
+        None
         if take > 0 && last {
             open = open.finished(bytes);
         }
