@@ -107,7 +107,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             };
             let one = OutputSet::one(output);
             log.apart = log.apart.without(one);
-            let newest = log.files.last().is_some_and(|tail| tail.id == place.0);
+            log.said_ended = false;
             log.passes.push(Pass {
                 id: pass,
                 outputs: one,

@@ -460,7 +460,11 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             .map(|f| (f.id, f.gone))
             .collect();
         let ends = log.ended && over.len() == log.files.len();
-        if ends && !log.said_ended {
+        // Only when every pass is at the end: what a slow one holds is not complete yet.
+        let last = log.files.last().map(|tail| (tail.id, tail.end));
+        let mut passes = log.passes.iter();
+        let at_end = passes.all(|pass| last == Some((pass.file, Some(pass.offset))));
+        if ends && at_end && !log.said_ended {
             log.said_ended = true;
             log.passes
                 .iter_mut()
