@@ -479,7 +479,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 continue;
             }
             self.close(id, file);
-            if gone {
+            if let Some(log) = self.logs.get_mut(&id)
+                && gone
+                // A pass that stands here knows its successor by this file's place.
+                && log.passes.iter().all(|pass| pass.file != file)
+            {
+                log.files.retain(|tail| tail.id != file);
                 self.ledger.forget(id, file);
                 if let Some(log) = self.logs.get_mut(&id) {
                     log.files.retain(|tail| tail.id != file);
