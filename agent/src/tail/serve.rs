@@ -252,7 +252,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let end = reading.offset + read as u64;
         tail.seen_end = tail.seen_end.max(end);
         let full = read == reading.asked;
-        let ended = tail.end == Some(end) || (reading.last && !full);
+        // A read may come back short of the end: the size decides what ends here.
+        let at_end = || match tail.handle.as_ref().map(|handle| self.files.stat(handle)) {
+            Some(Ok(stat)) => stat.size <= end,
+            Some(Err(_)) | None => true,
+        };
+        let ended = tail.end == Some(end) || (reading.last && !full && (read == 0 || at_end()));
         let Some(at) = log.pass_at(reading.pass) else {
             return self.make_ready(id);
         };
@@ -387,10 +392,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 tail.watch = if armed { Watch::Armed } else { Watch::Asleep };
             }
             Watch::Armed => {
-                let short = self
-                    .ring
-                    .expected_end(tail.token)
-                    .is_some_and(|end| end > tail_end);
+                let expected = self.ring.expected_end(tail.token);
+                let size = match &tail.handle {
+                    Some(handle) if read > 0 => self.files.stat(handle).ok().map(|stat| stat.size),
+                    Some(_) | None => None,
+                };
+                let short = expected.max(size).is_some_and(|end| end > tail_end);
                 if short && tail.short_reads < SHORT_READS_MAX {
                     tail.short_reads += 1;
                     self.count.short.add(1);
