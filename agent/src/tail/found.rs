@@ -94,19 +94,41 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let was = &tail.identity;
             (was.device, was.inode) == (stat.device, stat.inode)
                 && (tail.handle.is_some()
+                    // Empty then and empty now: whichever it is, nothing of it was read.
+                    || (was.head_len == 0 && stat.size == 0)
                     || ((stat.born_ns.is_some() || was.head_len > 0)
                         && file::is_same(files, &handle, &stat, was)))
         };
+        let mut remembered = false;
         if let Some(tail) = log.files.iter_mut().find(same) {
             (tail.path, tail.place, tail.gone, tail.stirred) = (path, place, false, now);
         } else {
-            self.register(source, path, place, handle, stat, at_start, now);
+            remembered = self.register(source, path, place, handle, stat, at_start, now);
         }
         if let Some(log) = self.logs.get_mut(&source.log) {
+            log.settle_places(place);
             log.files.sort_by_key(Tail::order);
         }
+        self.come_back(source.log, remembered);
         self.join(source.log);
         self.make_ready(source.log);
+    }
+
+    /// A file that was renamed before it was opened is found after its successor: passes that are
+    /// past it already come back for it. Where the new file is `remembered`, all begin again at
+    /// their watermarks: its outputs have come to different places in it.
+    fn come_back(&mut self, id: LogId, remembered: bool) {
+        let Some(log) = self.logs.get(&id) else {
+            return;
+        };
+        let mut back = OutputSet::NONE;
+        for pass in &log.passes {
+            let mut before = log.files[..log.place_of(pass.file).unwrap_or(0)].iter();
+            if remembered || before.any(|tail| tail.end.is_none()) {
+                back = back.or(pass.outputs);
+            }
+        }
+        back.iter().for_each(|output| self.part(id, output));
     }
 
     fn refuse(&self, path: &Path, error: &io::Error) {
@@ -121,6 +143,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
     }
 
+    /// Takes up a file; says whether the positions file knew it.
     #[expect(clippy::too_many_arguments, reason = "the facts of one open file")]
     fn register(
         &mut self,
@@ -131,7 +154,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         stat: Stat,
         at_start: Option<Timestamp>,
         now: Mono,
-    ) {
+    ) -> bool {
         let identity = file::identify(&self.files, &handle, &stat);
         let rule = self
             .settings
@@ -185,6 +208,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if let Some(log) = self.logs.get_mut(&source.log) {
             log.files.push(tail);
         }
+        registered.remembered
     }
 
     fn new_token(&mut self, log: LogId) -> Token {
