@@ -50,7 +50,7 @@ pub struct Outlet {
     detached: AtomicBool,
     /// Rings the lanes.
     lanes: Bell,
-    /// Rings the encoders when the window has room again.
+    /// Rings encoders and readers: the window has room again, is empty, or the output is detached.
     encoders: Vec<Bell>,
 }
 
@@ -129,7 +129,8 @@ impl Outlet {
     /// A request of `bytes` body bytes has left the lanes, settled or dropped.
     pub fn release(&self, bytes: u64) {
         let before = self.window.fetch_sub(bytes, Ordering::AcqRel);
-        if before >= self.window_max && before - bytes < self.window_max {
+        let has_room = before >= self.window_max && before - bytes < self.window_max;
+        if has_room || (before == bytes && self.is_detached()) {
             self.encoders.iter().for_each(Bell::ring);
         }
     }
@@ -152,10 +153,12 @@ impl Outlet {
         self.detached.load(Ordering::Acquire)
     }
 
-    /// Detaches the output, counted once.
+    /// Detaches the output, counted once. Everybody looks up and drops the claims that they hold
+    /// for it.
     pub fn detach(&self) {
         if !self.detached.swap(true, Ordering::AcqRel) {
             self.counters.detaches.add(1);
+            self.encoders.iter().for_each(Bell::ring);
         }
     }
 

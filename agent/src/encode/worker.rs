@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::batch::Batches;
 use super::outlet::Outlet;
 use crate::base::count::Registry;
-use crate::base::outputs::OutputId;
+use crate::base::outputs::{OutputId, OutputSet};
 use crate::base::time::{Mono, Timestamp};
 use crate::plan::Plan;
 use crate::stage::{Machine, Program, Record, Sink};
@@ -37,6 +37,8 @@ pub trait Process {
     fn tick(&mut self, now: Mono, wall: Timestamp, sink: &mut dyn Sink);
     /// When something will be due.
     fn deadline(&self) -> Option<Mono>;
+    /// Drops the claims of held records for an output that is detached.
+    fn forsake(&mut self, _output: OutputId) {}
 }
 
 impl Process for Machine {
@@ -50,6 +52,10 @@ impl Process for Machine {
 
     fn deadline(&self) -> Option<Mono> {
         Self::deadline(self)
+    }
+
+    fn forsake(&mut self, output: OutputId) {
+        Self::forsake(self, OutputSet::one(output));
     }
 }
 
@@ -135,6 +141,11 @@ impl<M: Process> Worker<M> {
         next: &mut dyn FnMut() -> Option<Feed>,
     ) -> Turn {
         let mut progress = self.outputs.begin(now);
+        for batches in &self.outputs.all {
+            if batches.outlet.is_detached() {
+                self.machine.forsake(batches.outlet.output);
+            }
+        }
         let mut queued = true;
         for _ in 0..FEEDS_MAX {
             if self.outputs.is_blocked() {

@@ -22,6 +22,7 @@ use super::program::Program;
 use super::record::{Extracted, Json, Labels, Record, Sink, Stream, TimeOrigin};
 use super::walk::{Counts, Keep, Walk};
 use crate::base::count::{Counter, Registry};
+use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
 use crate::line::{Frame, Line, SecondCache, Tail};
 use crate::ticket::{Chunk, Feed, LogId, PassId, Source, Ticket};
@@ -136,6 +137,17 @@ impl Machine {
         }
         self.due = self.passes.values().filter_map(Pass::due).min();
         self.counters.add(&mut self.counts);
+    }
+
+    /// Drops the claims for `outputs` of all that is kept: they are detached, and nothing may be
+    /// owed to them when they come back.
+    pub fn forsake(&mut self, outputs: OutputSet) {
+        for pass in self.passes.values_mut() {
+            let held = pass.keep.holds.iter_mut().map(|held| &mut held.claims);
+            let tail = pass.frame.tail.as_mut().map(|tail| &mut tail.claims);
+            let claims = held.chain(tail).flatten();
+            claims.for_each(|claim| claim.forsake(outputs));
+        }
     }
 
     /// When the next `tick` may have something to do.
