@@ -182,7 +182,7 @@ impl Machine {
         chunk.ticket.settle();
     }
 
-    /// What `from` keeps joins what `into` keeps of the same beginning, or goes on by itself.
+    /// What both keep of the same beginning becomes one; the rest of either goes on by itself.
     fn merge(&mut self, log: LogId, from: PassId, into: PassId, turn: &mut Turn<'_>) {
         let mut pass = self.take((log, from));
         let mut other = self.take((log, into));
@@ -197,24 +197,28 @@ impl Machine {
                 .into_iter()
                 .for_each(|claim| add_claim(&mut same.claims, claim));
         }
-        let mut place = 0;
+        let (mut both, mut place) = (Vec::new(), 0);
         while place < pass.keep.holds.len() {
             let held = &pass.keep.holds[place];
-            let same = other
-                .keep
-                .holds
-                .iter_mut()
-                .find(|other| other.is_same(held));
-            let Some(same) = same else {
+            let mut others = other.keep.holds.iter();
+            let Some(at) = others.position(|other| other.is_same(held)) else {
                 place += 1;
                 continue;
             };
-            let held = pass.keep.holds.swap_remove(place);
+            let (held, mut same) = (
+                pass.keep.holds.swap_remove(place),
+                other.keep.holds.swap_remove(at),
+            );
             held.claims
                 .into_iter()
                 .for_each(|claim| add_claim(&mut same.claims, claim));
+            both.push(same);
         }
         self.end(&mut pass, turn);
+        // What only one of them keeps goes on by itself: grown further it would be sent to outputs
+        // that have its beginning already.
+        self.let_go(&mut other, turn, |_| true);
+        other.keep.holds.extend(both);
         self.put((log, into), other);
     }
 
