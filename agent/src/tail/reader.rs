@@ -26,6 +26,9 @@ use crate::ledger::{Ledger, Notice};
 use crate::plan::StartAt;
 use crate::ticket::{Feed, Feeds, LogId};
 
+/// Feeds that an encoder's queue had no room for are put again this soon: no bell tells of room.
+const WAITING_MS: u64 = 5;
+
 /// What a reader is made with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -201,9 +204,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         progress |= self.serve_ready(now);
         let due = self.due.first().map(|(due, _)| *due);
         let sweep = (self.settings.sweep_ms > 0).then_some(self.next_sweep);
+        let waiting = (!self.waiting.is_empty()).then(|| now.plus_ms(WAITING_MS));
         Ok(Turn {
             progress,
-            deadline: due.into_iter().chain(sweep).min(),
+            deadline: [due, sweep, waiting].into_iter().flatten().min(),
         })
     }
 
