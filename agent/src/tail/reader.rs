@@ -225,7 +225,18 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if let Some(tail) = log.files.iter_mut().find(open) {
             tail.watch = Watch::Awake;
             tail.short_reads = 0;
-            reopened = tail.end.take().map(|_| tail.id);
+            if let Some(end) = tail.end {
+                // A write may have failed after it was announced: only bytes open the file again.
+                let armed = self.ring.arm(token).is_ok();
+                let size = tail.handle.as_ref().map(|handle| self.files.stat(handle));
+                let size = size.and_then(Result::ok).map(|stat| stat.size);
+                if size.max(self.ring.expected_end(token)) > Some(end) || !armed {
+                    tail.end = None;
+                    reopened = Some(tail.id);
+                } else {
+                    tail.watch = Watch::Asleep;
+                }
+            }
         }
         if let Some(file) = reopened {
             self.reopen(id, file);
