@@ -86,6 +86,8 @@ impl Format {
 struct Slot {
     tenant: Option<Arc<str>>,
     claims: Claims,
+    /// Body bytes before compression.
+    bytes: usize,
     /// When the first record came in; none while the batch is empty.
     opened: Option<Mono>,
     /// When the last request was sealed.
@@ -153,6 +155,7 @@ impl Batches {
         let at = self.slot(record, now);
         let claim = self.slots[at].claims.claim(output, record);
         let bytes = self.format.push(at, record, claim);
+        self.slots[at].bytes = bytes;
         self.slots[at].opened.get_or_insert(now);
         if bytes >= self.batch_bytes {
             self.seal(at, now);
@@ -182,6 +185,7 @@ impl Batches {
         self.pending.clear();
         for (at, slot) in self.slots.iter_mut().enumerate() {
             if slot.opened.take().is_some() {
+                slot.bytes = 0;
                 self.format.clear(at);
                 drop(slot.claims.take());
             }
@@ -204,6 +208,7 @@ impl Batches {
         let fresh = Slot {
             tenant: tenant.cloned(),
             claims: Claims::default(),
+            bytes: 0,
             opened: None,
             sealed: None,
         };
@@ -231,7 +236,7 @@ impl Batches {
         let Some(opened) = slot.opened.take() else {
             return;
         };
-        slot.sealed = Some(now);
+        (slot.sealed, slot.bytes) = (Some(now), 0);
         let tickets = slot.claims.take();
         let Ok(sealed) = self.format.seal(at) else {
             // The tickets are dropped unsettled: the lines are read again.
@@ -271,6 +276,13 @@ impl Batches {
             went = true;
         }
         went
+    }
+
+    /// Bytes of open batches, and of sealed requests that the window has not taken.
+    pub(crate) fn bytes(&self) -> u64 {
+        let open = self.slots.iter().map(|slot| slot.bytes as u64);
+        let sealed = self.pending.iter().map(|it| it.body.len() as u64);
+        open.chain(sealed).sum()
     }
 
     /// Whether a sealed request waits for the window.

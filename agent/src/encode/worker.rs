@@ -195,6 +195,12 @@ impl<M: Process> Worker<M> {
         !self.outputs.is_blocked()
     }
 
+    /// Bytes of open batches and of sealed requests that wait for a window.
+    #[must_use]
+    pub fn batch_bytes(&self) -> u64 {
+        self.outputs.all.iter().map(Batches::bytes).sum()
+    }
+
     /// The machine, for what it tells beyond records.
     pub const fn machine(&self) -> &M {
         &self.machine

@@ -100,7 +100,7 @@ struct Log {
 
 #[derive(Debug, Default)]
 struct Inner {
-    logs: HashMap<LogId, Log, foldhash::fast::RandomState>,
+    logs: HashMap<LogId, Log, foldhash::fast::FixedState>,
     /// What the positions file said of logs and files that have not been found yet.
     remembered: HashMap<String, Vec<FilePositions>, foldhash::fast::RandomState>,
     notices: Vec<Vec<Notice>>,

@@ -110,7 +110,7 @@ pub struct Reader<R: Ring, F> {
     pub(super) outlets: Vec<Arc<Outlet>>,
     pub(super) settings: Settings,
     pub(super) count: Counters,
-    pub(super) logs: HashMap<LogId, Log<R::File>, foldhash::fast::RandomState>,
+    pub(super) logs: HashMap<LogId, Log<R::File>, foldhash::fast::FixedState>,
     pub(super) tokens: Vec<Option<LogId>>,
     pub(super) free_tokens: Vec<u32>,
     pub(super) ready: VecDeque<LogId>,

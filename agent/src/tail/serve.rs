@@ -493,9 +493,6 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             {
                 log.files.retain(|tail| tail.id != file);
                 self.ledger.forget(id, file);
-                if let Some(log) = self.logs.get_mut(&id) {
-                    log.files.retain(|tail| tail.id != file);
-                }
             }
         }
         if outstanding {
@@ -505,6 +502,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             self.ledger.forget_log(id);
             self.logs.remove(&id);
         }
+        None
     }
 }
 
@@ -518,7 +516,6 @@ fn cut(bytes: &[u8], before: (Open, bool), full: bool, last: bool) -> Cut {
         if take > 0 && !in_line {
             open = open.begun(bytes);
         }
-        None
         if take > 0 && last {
             open = open.finished(bytes);
         }
