@@ -6,6 +6,7 @@ pub mod e2e;
 pub mod kernels;
 mod packages;
 pub mod run;
+pub mod sim;
 pub mod testbed;
 pub mod tests;
 pub mod tidy;
