@@ -94,8 +94,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let was = &tail.identity;
             (was.device, was.inode) == (stat.device, stat.inode)
                 && (tail.handle.is_some()
-                    // Empty then and empty now: whichever it is, nothing of it was read.
-                    || (was.head_len == 0 && stat.size == 0)
+                    // Done with, empty then and now, and its name has never gone.
+                    || (was.head_len == 0 && stat.size == 0 && !tail.gone && tail.path == path)
                     || ((stat.born_ns.is_some() || was.head_len > 0)
                         && file::is_same(files, &handle, &stat, was)))
         };
