@@ -15,7 +15,6 @@ pub mod line;
 pub mod machine;
 pub mod plan;
 pub mod run;
-pub mod sim;
 pub mod stage;
 pub mod tail;
 pub mod ticket;

@@ -7,6 +7,7 @@ pub mod kernels;
 mod packages;
 pub mod path;
 pub mod run;
+pub mod sim;
 pub mod testbed;
 pub mod tests;
 pub mod tidy;

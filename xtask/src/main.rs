@@ -8,12 +8,12 @@
 //! cargo xtask testbed up|down|status
 //! cargo xtask path [--rung tp_btf] [--io pread] [--readers 4]
 //! cargo xtask kernels [--series 6.12]
-//! cargo xtask sim [--seeds 200] [--seed N]
+//! cargo xtask sim [--seeds 200] [--seed N] [--defences]
 //! cargo xtask tidy
 //! ```
 
 use clap::Parser;
-use xtask::{bench, build, kernels, path, run, testbed, tests, tidy};
+use xtask::{bench, build, kernels, path, run, sim, testbed, tests, tidy};
 
 /// The command line of `cargo xtask`.
 #[derive(Debug, Parser)]
@@ -33,8 +33,8 @@ enum Task {
     Path(path::Path),
     /// The same on a stock kernel in QEMU, the top rung among them.
     Kernels(kernels::Kernels),
-    /// The simulator: faults by seed, every record accounted for.
-    Sim(tests::Sim),
+    /// The simulator: faults by seed, every record accounted for; and what must turn it red.
+    Sim(sim::Sim),
     /// The rules that a compiler cannot keep.
     Tidy,
 }
@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
         Task::Testbed(command) => testbed::run(&command),
         Task::Path(path) => path::run(&path),
         Task::Kernels(kernels) => kernels::run(&kernels),
-        Task::Sim(sim) => tests::sim(&sim),
+        Task::Sim(sim) => sim::run(&sim),
         Task::Tidy => tidy::run(),
     }
 }

@@ -10,28 +10,17 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, root};
 use crate::run::agent::build_release;
-use crate::{e2e, kernels, path, run, tidy};
+use crate::{e2e, kernels, path, run, sim, tidy};
 
 /// The arguments of `cargo xtask test`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Test {
-    /// Everything, as before an issue is closed: also 5,000 seeds of the simulator.
+    /// Everything, as before an issue is closed: also 1,000 seeds of the simulator and its defences.
     #[arg(long)]
     pub all: bool,
     /// Only the suites whose name holds this word.
     #[arg(long, value_name = "WORD")]
     pub only: Option<String>,
-}
-
-/// The arguments of `cargo xtask sim`.
-#[derive(Debug, Clone, Copy, clap::Args)]
-pub struct Sim {
-    /// How many seeds to run.
-    #[arg(long, default_value_t = 200)]
-    pub seeds: u64,
-    /// Replay this one with its trace.
-    #[arg(long)]
-    pub seed: Option<u64>,
 }
 
 type Suite = (&'static str, u64, Box<dyn Fn() -> Result<()>>);
@@ -51,22 +40,16 @@ pub fn run(test: &Test) -> Result<()> {
             180,
             Box::new(cargo(&["clippy", "-q", "--workspace", "--all-targets"])),
         ),
-        (
-            "unit and simulator",
-            240,
-            Box::new(cargo(&["test", "-q", "--workspace"])),
-        ),
+        ("unit", 240, Box::new(cargo(&["test", "-q", "--workspace"]))),
+        ("simulator", 40, Box::new(|| sim::seeds(200))),
         ("demo node", 60, Box::new(run::demo)),
         ("wake rungs", 100, Box::new(path::run_default)),
         ("stock kernel", 150, Box::new(kernels::run_default)),
         ("real servers", 300, Box::new(e2e::run)),
     ];
     if test.all {
-        let many = Sim {
-            seeds: 5_000,
-            seed: None,
-        };
-        suites.push(("many seeds", 600, Box::new(move || sim(&many))));
+        suites.push(("many seeds", 600, Box::new(|| sim::seeds(1_000))));
+        suites.push(("defences", 600, Box::new(sim::defences)));
     }
     if let Some(word) = &test.only {
         suites.retain(|(name, ..)| name.contains(word.as_str()));
@@ -108,7 +91,7 @@ fn release() -> build::Build {
     }
 }
 
-fn cargo(args: &[&str]) -> Result<()> {
+pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     let status = Command::new(build::cargo())
         .current_dir(root())
         .args(args)
@@ -117,28 +100,4 @@ fn cargo(args: &[&str]) -> Result<()> {
         bail!("cargo {} ended with {status}", args.join(" "));
     }
     Ok(())
-}
-
-/// Runs the simulator.
-///
-/// # Errors
-/// A seed failed.
-pub fn sim(sim: &Sim) -> Result<()> {
-    let number = sim.seed.unwrap_or(sim.seeds).to_string();
-    let flag = if sim.seed.is_some() {
-        "--seed"
-    } else {
-        "--seeds"
-    };
-    cargo(&[
-        "run",
-        "-q",
-        "-p",
-        "tailwake",
-        "--example",
-        "sim",
-        "--",
-        flag,
-        &number,
-    ])
 }

@@ -55,6 +55,36 @@ struct Directory {
     odd: BTreeSet<OsString>,
 }
 
+/// Names that came since a directory was listed last.
+#[derive(Debug)]
+enum Came {
+    /// These: a known name among them may be another file by now, whose first name is gone already.
+    Names(BTreeSet<OsString>),
+    /// Events were lost: any.
+    Unknown,
+}
+
+impl Default for Came {
+    fn default() -> Self {
+        Self::Names(BTreeSet::new())
+    }
+}
+
+impl Came {
+    fn add(&mut self, name: OsString) {
+        if let Self::Names(names) = self {
+            let _ = names.insert(name);
+        }
+    }
+
+    fn has(&self, name: &OsString) -> bool {
+        match self {
+            Self::Names(names) => names.contains(name),
+            Self::Unknown => true,
+        }
+    }
+}
+
 /// Kubelet's tree.
 #[derive(Debug)]
 pub struct Tree {
@@ -146,28 +176,36 @@ impl Tree {
         {
             tracing::warn!(%error, suppressed, "cannot read directory events; the sweep finds what came");
         }
-        let mut stale = BTreeSet::new();
+        let mut stale: BTreeMap<PathBuf, Came> = BTreeMap::new();
         for event in events {
             match event {
-                DirEvent::Came(watch, _) | DirEvent::Left(watch, _) => {
-                    stale.extend(self.watches.get(&watch).cloned());
+                DirEvent::Came(watch, name) => {
+                    if let Some(path) = self.watches.get(&watch) {
+                        stale.entry(path.clone()).or_default().add(name);
+                    }
+                }
+                DirEvent::Left(watch, _) => {
+                    if let Some(path) = self.watches.get(&watch) {
+                        let _ = stale.entry(path.clone()).or_default();
+                    }
                 }
                 DirEvent::Ended(watch) => {
                     if let Some(path) = self.watches.remove(&watch) {
                         if let Some(directory) = self.directories.get_mut(&path) {
                             directory.watch = None;
                         }
-                        stale.insert(path);
+                        let _ = stale.entry(path).or_default();
                     }
                 }
                 DirEvent::Overflow => {
                     self.overflows.add(1);
-                    stale.extend(self.directories.keys().cloned());
+                    let all = self.directories.keys();
+                    stale.extend(all.map(|path| (path.clone(), Came::Unknown)));
                 }
             }
         }
-        for path in stale {
-            self.list(files, &path, out);
+        for (path, came) in stale {
+            self.list(files, &path, &came, out);
         }
         if self.sweep_ms > 0 && now >= self.next_sweep {
             self.next_sweep = now.plus_ms(self.sweep_ms);
@@ -191,7 +229,7 @@ impl Tree {
         let paths: Vec<PathBuf> = self.directories.keys().cloned().collect();
         for path in paths {
             self.watch(files, &path);
-            self.list(files, &path, out);
+            self.list(files, &path, &Came::default(), out);
         }
     }
 
@@ -200,7 +238,7 @@ impl Tree {
         self.directories
             .insert(path.clone(), Directory { level, watch, odd });
         self.watch(files, &path);
-        self.list(files, &path, out);
+        self.list(files, &path, &Came::default(), out);
     }
 
     fn watch<F: Files>(&mut self, files: &F, path: &Path) {
@@ -233,7 +271,7 @@ impl Tree {
         self.unlisted.is_empty() && self.roots.iter().all(listed)
     }
 
-    fn list<F: Files>(&mut self, files: &F, path: &Path, out: &mut Vec<Event>) {
+    fn list<F: Files>(&mut self, files: &F, path: &Path, came: &Came, out: &mut Vec<Event>) {
         let Some(directory) = self.directories.get(path) else {
             return;
         };
@@ -261,7 +299,7 @@ impl Tree {
         };
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         if let Level::Container { .. } = directory.level {
-            return self.list_files(path, entries, out);
+            return self.list_files(path, entries, came, out);
         }
         let (shown, others): (Vec<Entry>, Vec<Entry>) = entries
             .into_iter()
@@ -354,7 +392,7 @@ impl Tree {
     }
 
     /// Names that left are told first as gone; the reader knows a renamed file by its inode.
-    fn list_files(&mut self, path: &Path, entries: Vec<Entry>, out: &mut Vec<Event>) {
+    fn list_files(&mut self, path: &Path, entries: Vec<Entry>, news: &Came, out: &mut Vec<Event>) {
         let starting = self.starting;
         let Some(Directory {
             level: Level::Container { source, files },
@@ -379,7 +417,7 @@ impl Tree {
         order.sort_by_key(|(_, place)| **place);
         for (name, place) in order {
             let current = place.rotated == super::Rotated::Current;
-            if !files.contains_key(name) || (came && current) {
+            if !files.contains_key(name) || (came && current) || news.has(name) {
                 let (source, path) = (Arc::clone(source), path.join(name));
                 out.push(Event::Found {
                     source,

@@ -16,7 +16,6 @@ use super::bulk::Bulk;
 use super::compress::Error;
 use super::loki::Loki;
 use super::outlet::Outlet;
-use super::refusals::Refusals;
 use super::request::Request;
 use super::seal::{Claim, Claims, Sealed};
 use crate::base::count::{Counter, Registry};
@@ -24,7 +23,7 @@ use crate::base::outputs::OutputSet;
 use crate::base::time::Mono;
 use crate::plan::{Output, OutputKind};
 use crate::stage::Record;
-use crate::ticket::{Feed, Ticket};
+use crate::ticket::Ticket;
 
 /// Open batches (tenants) of an output at the most.
 const SLOTS_MAX: usize = 64;
@@ -49,7 +48,6 @@ pub(crate) struct Batches {
     pending: VecDeque<Request>,
     /// The chunk whose claim was last dropped; bears no claim itself.
     refused: Option<Ticket>,
-    refusals: Refusals,
     counters: Counters,
 }
 
@@ -86,6 +84,8 @@ impl Format {
 struct Slot {
     tenant: Option<Arc<str>>,
     claims: Claims,
+    /// Body bytes before compression.
+    bytes: usize,
     /// When the first record came in; none while the batch is empty.
     opened: Option<Mono>,
     /// When the last request was sealed.
@@ -136,7 +136,6 @@ impl Batches {
             slots: Vec::new(),
             pending: VecDeque::new(),
             refused: None,
-            refusals: Refusals::default(),
             counters,
         }
     }
@@ -148,31 +147,27 @@ impl Batches {
         if !covered(record.ticket) && !record.held.iter().any(covered) {
             return;
         }
-        let clear = !self.outlet.is_detached()
-            && self.refusals.is_empty()
-            && !record.ticket.is_failed(output);
-        if !clear && self.refuses(record) {
+        if self.outlet.is_detached() && !self.finishes(record) {
             return self.refuse(record);
         }
         let at = self.slot(record, now);
         let claim = self.slots[at].claims.claim(output, record);
         let bytes = self.format.push(at, record, claim);
+        self.slots[at].bytes = bytes;
         self.slots[at].opened.get_or_insert(now);
         if bytes >= self.batch_bytes {
             self.seal(at, now);
         }
     }
 
-    /// Whether a record is of a chunk that the output does not take: it is detached, or was when a
-    /// chunk before it came, or has failed the chunk already. What it has begun it takes to the end.
+    /// Whether a record that comes while the output is detached is of chunks that it has begun, all
+    /// of them: it is taken to the end. One that goes on in a chunk that was not begun is not, or
+    /// that chunk would overtake others; what it began in comes again.
     #[cold]
-    fn refuses(&self, record: &Record<'_>) -> bool {
+    fn finishes(&self, record: &Record<'_>) -> bool {
         let output = self.outlet.output;
-        let mut claims = record.held.iter().chain(std::iter::once(record.ticket));
-        let finishes =
-            self.pending.len() < PENDING_MAX && claims.any(|claim| claim.is_begun(output));
-        record.ticket.is_failed(output)
-            || (!finishes && (self.outlet.is_detached() || self.refusals.has(record.ticket)))
+        let taken = |claim: &Ticket| claim.is_begun(output) && !claim.is_failed(output);
+        self.pending.len() < PENDING_MAX && taken(record.ticket) && record.held.iter().all(taken)
     }
 
     /// Drops the claims of a record that is refused.
@@ -184,17 +179,17 @@ impl Batches {
         }
         let mut last = self.refused.iter();
         if !last.any(|last| last.same_chunk(record.ticket)) {
-            self.refusals.add(record.ticket);
             drop(record.ticket.split(set));
             self.refused = Some(record.ticket.split(OutputSet::NONE));
         }
     }
 
-    /// Takes in what a feed says of passes.
-    pub(crate) fn heed(&mut self, feed: &Feed) {
-        if !self.refusals.is_empty() {
-            self.refusals.heed(feed, self.outlet.output);
-        }
+    /// Whether the output is detached and all that it had taken has been delivered.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.outlet.is_detached()
+            && self.outlet.window() == 0
+            && !self.waits()
+            && self.slots.iter().all(|slot| slot.opened.is_none())
     }
 
     /// The place of the record's tenant.
@@ -213,6 +208,7 @@ impl Batches {
         let fresh = Slot {
             tenant: tenant.cloned(),
             claims: Claims::default(),
+            bytes: 0,
             opened: None,
             sealed: None,
         };
@@ -240,7 +236,7 @@ impl Batches {
         let Some(opened) = slot.opened.take() else {
             return;
         };
-        slot.sealed = Some(now);
+        (slot.sealed, slot.bytes) = (Some(now), 0);
         let tickets = slot.claims.take();
         let Ok(sealed) = self.format.seal(at) else {
             // The tickets are dropped unsettled: the lines are read again.
@@ -280,6 +276,13 @@ impl Batches {
             went = true;
         }
         went
+    }
+
+    /// Bytes of open batches, and of sealed requests that the window has not taken.
+    pub(crate) fn bytes(&self) -> u64 {
+        let open = self.slots.iter().map(|slot| slot.bytes as u64);
+        let sealed = self.pending.iter().map(|it| it.body.len() as u64);
+        open.chain(sealed).sum()
     }
 
     /// Whether a sealed request waits for the window.

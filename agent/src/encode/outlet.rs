@@ -155,7 +155,8 @@ impl Outlet {
         self.detached.load(Ordering::Acquire)
     }
 
-    /// Detaches the output, counted once.
+    /// Detaches the output, counted once. Everybody looks up and drops the claims that they hold
+    /// for it.
     pub fn detach(&self) {
         if !self.detached.swap(true, Ordering::AcqRel) {
             self.counters.detaches.add(1);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::batch::Batches;
 use super::outlet::Outlet;
 use crate::base::count::Registry;
-use crate::base::outputs::OutputId;
+use crate::base::outputs::{OutputId, OutputSet};
 use crate::base::time::{Mono, Timestamp};
 use crate::plan::Plan;
 use crate::stage::{Machine, Program, Record, Sink};
@@ -38,6 +38,9 @@ pub trait Process {
     fn tick(&mut self, now: Mono, wall: Timestamp, sink: &mut dyn Sink);
     /// When something will be due.
     fn deadline(&self) -> Option<Mono>;
+    /// Drops the claims for an output of what is held without a time to end: it waits to be owed
+    /// nothing.
+    fn forsake(&mut self, _output: OutputId) {}
 }
 
 impl Process for Machine {
@@ -51,6 +54,10 @@ impl Process for Machine {
 
     fn deadline(&self) -> Option<Mono> {
         Self::deadline(self)
+    }
+
+    fn forsake(&mut self, output: OutputId) {
+        Self::forsake(self, OutputSet::one(output));
     }
 }
 
@@ -136,6 +143,11 @@ impl<M: Process> Worker<M> {
         next: &mut dyn FnMut() -> Option<Feed>,
     ) -> Turn {
         let mut progress = self.outputs.begin(now);
+        for batches in &self.outputs.all {
+            if batches.is_drained() {
+                self.machine.forsake(batches.outlet.output);
+            }
+        }
         let mut queued = true;
         for _ in 0..FEEDS_MAX {
             if self.outputs.is_blocked() {
@@ -145,7 +157,6 @@ impl<M: Process> Worker<M> {
                 queued = false;
                 break;
             };
-            self.outputs.all.iter_mut().for_each(|to| to.heed(&feed));
             self.machine.feed(feed, now, wall, &mut self.outputs);
             progress = true;
         }
@@ -184,6 +195,12 @@ impl<M: Process> Worker<M> {
             .iter_mut()
             .for_each(|batches| batches.seal_all(now));
         !self.outputs.all.iter().any(Batches::waits)
+    }
+
+    /// Bytes of open batches and of sealed requests that wait for a window.
+    #[must_use]
+    pub fn batch_bytes(&self) -> u64 {
+        self.outputs.all.iter().map(Batches::bytes).sum()
     }
 
     /// The machine, for what it tells beyond records.

@@ -106,6 +106,8 @@ struct Log {
     source: Arc<Source>,
     files: VecDeque<File>,
     owing: Vec<u32>,
+    /// Outputs that failed, as long as the reader has not been told.
+    failed: OutputSet,
     /// Outputs whose quiet the reader waits for.
     awaited: OutputSet,
     account: LogAccount,
@@ -113,12 +115,16 @@ struct Log {
 
 #[derive(Debug, Default)]
 struct Inner {
-    logs: HashMap<LogId, Log, foldhash::fast::RandomState>,
+    logs: HashMap<LogId, Log, foldhash::fast::FixedState>,
     /// What the positions file said of logs and files that have not been found yet.
     remembered: HashMap<String, Vec<FilePositions>, foldhash::fast::RandomState>,
     /// Logs with files that are there and could not be opened: theirs are not forgotten.
     spared: HashSet<String, foldhash::fast::RandomState>,
     notices: Vec<Vec<Notice>>,
+    /// By output: tickets that owe it something, in all logs.
+    owed: Vec<u64>,
+    /// Detached outputs that readers wait to be owed nothing.
+    awaited: OutputSet,
     next_file: u64,
     /// Changes since the last snapshot.
     dirty: bool,
@@ -147,6 +153,7 @@ impl Ledger {
     pub fn new(outputs: Vec<String>, readers: Vec<Bell>, positions: Positions) -> Arc<Self> {
         let mut inner = Inner {
             notices: vec![Vec::new(); readers.len()],
+            owed: vec![0; outputs.len()],
             ..Inner::default()
         };
         for file in positions.files {
@@ -223,6 +230,7 @@ impl Ledger {
             source: Arc::clone(source),
             files: VecDeque::new(),
             owing: vec![0; outputs],
+            failed: OutputSet::NONE,
             awaited: OutputSet::NONE,
             account: LogAccount {
                 source: Arc::clone(source),
@@ -294,12 +302,18 @@ impl Ledger {
     #[must_use]
     pub fn open(self: &Arc<Self>, span: Span, outputs: OutputSet) -> Ticket {
         let mut inner = self.lock();
-        if let Some(log) = inner.logs.get_mut(&span.log) {
+        let (inner_ref, mut outputs) = (&mut *inner, outputs);
+        if let Some(log) = inner_ref.logs.get_mut(&span.log) {
+            // What comes after a failed chunk waits until that one is read again.
+            outputs = outputs.without(log.failed);
             outputs
                 .iter()
                 .for_each(|output| log.owing[output.index()] += 1);
             log.count_read(&span);
         }
+        outputs
+            .iter()
+            .for_each(|output| inner_ref.owed[output.index()] += 1);
         drop(inner);
         Ticket::new(span, outputs, Arc::clone(self) as Arc<dyn Settle>)
     }
@@ -351,6 +365,18 @@ impl Ledger {
             log.awaited = log.awaited.or(OutputSet::one(output));
         }
         quiet
+    }
+
+    /// Whether no ticket at all owes the output anything. If one does, the readers are rung when
+    /// that has ended.
+    #[must_use]
+    pub fn is_free(&self, output: OutputId) -> bool {
+        let mut inner = self.lock();
+        let free = inner.owed[output.index()] == 0;
+        if !free {
+            inner.awaited = inner.awaited.or(OutputSet::one(output));
+        }
+        free
     }
 
     /// Nothing will be appended to the file any more (or something was after all: `None`).
@@ -413,7 +439,16 @@ impl Ledger {
 
     /// Moves what reader `reader` must look at into `notices`.
     pub fn notices(&self, reader: usize, notices: &mut Vec<Notice>) {
-        notices.append(&mut self.lock().notices[reader]);
+        let mut inner = self.lock();
+        let told = std::mem::take(&mut inner.notices[reader]);
+        for notice in &told {
+            if let Notice::Failed(log, output) = notice
+                && let Some(log) = inner.logs.get_mut(log)
+            {
+                log.failed = log.failed.without(OutputSet::one(*output));
+            }
+        }
+        notices.extend(told);
     }
 
     /// The positions file, if anything has changed since the last call.
@@ -469,6 +504,12 @@ impl Ledger {
         let reader = id.0 as usize % self.readers.len();
         let mut inner = self.lock();
         let inner = &mut *inner;
+        let (one, owed) = (OutputSet::one(output), &mut inner.owed[output.index()]);
+        *owed = owed.saturating_sub(1);
+        if *owed == 0 && inner.awaited.has(output) {
+            inner.awaited = inner.awaited.without(one);
+            self.readers.iter().for_each(Bell::ring);
+        }
         let Some(log) = inner.logs.get_mut(&id) else {
             return;
         };
@@ -479,6 +520,7 @@ impl Ledger {
             inner.dirty = true;
             spans.iter().for_each(|span| log.settle(span, output));
         } else {
+            log.failed = log.failed.or(one);
             inner.notices[reader].push(Notice::Failed(id, output));
             // Of a file that is gone nothing can be read again.
             let gone = |span: &&Span| log.files.iter().all(|file| file.id != span.file);
@@ -491,7 +533,7 @@ impl Ledger {
         }
         let awaited = quiet && log.awaited.has(output);
         if awaited {
-            log.awaited = log.awaited.without(OutputSet::one(output));
+            log.awaited = log.awaited.without(one);
             inner.notices[reader].push(Notice::Quiet(id, output));
         }
         if awaited || !settled {

@@ -22,6 +22,7 @@ use super::program::Program;
 use super::record::{Extracted, Json, Labels, Record, Sink, Stream, TimeOrigin};
 use super::walk::{Counts, Keep, Walk};
 use crate::base::count::{Counter, Registry};
+use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
 use crate::line::{Frame, Line, SecondCache, Tail};
 use crate::ticket::{Chunk, Feed, LogId, PassId, Source, Ticket};
@@ -105,8 +106,6 @@ impl Machine {
                 // Its claims are dropped with it.
                 self.take((log, pass));
             }
-            // What it holds is finished for the output too.
-            Feed::Left { .. } => {}
             Feed::Ended { log } => {
                 let passes = (log, PassId(0))..=(log, PassId(u32::MAX));
                 let keys: SmallVec<[_; 4]> =
@@ -146,6 +145,18 @@ impl Machine {
         self.counters.add(&mut self.counts);
     }
 
+    /// Drops the claims for `outputs` of all that is kept without a time to end: they are detached,
+    /// and nothing may be owed to them when they come back.
+    pub fn forsake(&mut self, outputs: OutputSet) {
+        for pass in self.passes.values_mut() {
+            let endless = pass.keep.holds.iter_mut().filter(|held| held.due.is_none());
+            let held = endless.map(|held| &mut held.claims);
+            let tail = pass.frame.tail.as_mut().map(|tail| &mut tail.claims);
+            let claims = held.chain(tail).flatten();
+            claims.for_each(|claim| claim.forsake(outputs));
+        }
+    }
+
     /// When the next `tick` may have something to do.
     #[must_use]
     pub const fn deadline(&self) -> Option<Mono> {
@@ -179,7 +190,7 @@ impl Machine {
         chunk.ticket.settle();
     }
 
-    /// What `from` keeps joins what `into` keeps of the same beginning, or goes on by itself.
+    /// What both keep of the same beginning becomes one; the rest of either goes on by itself.
     fn merge(&mut self, log: LogId, from: PassId, into: PassId, turn: &mut Turn<'_>) {
         let mut pass = self.take((log, from));
         let mut other = self.take((log, into));
@@ -194,24 +205,28 @@ impl Machine {
                 .into_iter()
                 .for_each(|claim| add_claim(&mut same.claims, claim));
         }
-        let mut place = 0;
+        let (mut both, mut place) = (Vec::new(), 0);
         while place < pass.keep.holds.len() {
             let held = &pass.keep.holds[place];
-            let same = other
-                .keep
-                .holds
-                .iter_mut()
-                .find(|other| other.is_same(held));
-            let Some(same) = same else {
+            let mut others = other.keep.holds.iter();
+            let Some(at) = others.position(|other| other.is_same(held)) else {
                 place += 1;
                 continue;
             };
-            let held = pass.keep.holds.swap_remove(place);
+            let (held, mut same) = (
+                pass.keep.holds.swap_remove(place),
+                other.keep.holds.swap_remove(at),
+            );
             held.claims
                 .into_iter()
                 .for_each(|claim| add_claim(&mut same.claims, claim));
+            both.push(same);
         }
         self.end(&mut pass, turn);
+        // What only one of them keeps goes on by itself: grown further it would be sent to outputs
+        // that have its beginning already.
+        self.let_go(&mut other, turn, |_| true);
+        other.keep.holds.extend(both);
         self.put((log, into), other);
     }
 

@@ -59,10 +59,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 tail.set_watch(if armed { Watch::Armed } else { Watch::Asleep });
             }
             Watch::Armed => {
-                let short = self
-                    .ring
-                    .expected_end(tail.token)
-                    .is_some_and(|end| end > tail_end);
+                let expected = self.ring.expected_end(tail.token);
+                let size = match &tail.handle {
+                    Some(handle) if read > 0 => self.files.stat(handle).ok().map(|stat| stat.size),
+                    Some(_) | None => None,
+                };
+                let short = expected.max(size).is_some_and(|end| end > tail_end);
                 if short && tail.short_reads < SHORT_READS_MAX {
                     tail.short_reads += 1;
                     self.count.short.add(1);
@@ -272,13 +274,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.make_ready(id);
     }
 
-    /// Closes files that every output has, forgets those that are deleted, and ends the log.
-    pub(super) fn close_done(&mut self, id: LogId, now: Mono) {
-        let Some(log) = self.logs.get_mut(&id) else {
-            return;
-        };
+    /// Closes files that every output has, forgets those that are deleted, and ends the log. Says
+    /// when to look again; reads do not wait for it.
+    pub(super) fn close_done(&mut self, id: LogId, now: Mono) -> Option<Mono> {
+        let log = self.logs.get_mut(&id)?;
         if log.reading.is_some() {
-            return;
+            return None;
         }
         let over: Vec<(FileId, bool)> = log
             .files
@@ -287,7 +288,11 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             .map(|f| (f.id, f.gone))
             .collect();
         let ends = log.ended && over.len() == log.files.len();
-        if ends && !log.said_ended {
+        // Only when every pass is at the end: what a slow one holds is not complete yet.
+        let last = log.files.last().map(|tail| (tail.id, tail.end));
+        let mut passes = log.passes.iter();
+        let at_end = passes.all(|pass| last == Some((pass.file, Some(pass.offset))));
+        if ends && at_end && !log.said_ended {
             log.said_ended = true;
             log.passes
                 .iter_mut()
@@ -302,19 +307,23 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 continue;
             }
             self.close(id, file);
-            if gone {
+            if let Some(log) = self.logs.get_mut(&id)
+                && gone
+                // A pass that stands here knows its successor by this file's place.
+                && log.passes.iter().all(|pass| pass.file != file)
+            {
+                log.files.retain(|tail| tail.id != file);
                 self.ledger.forget(id, file);
-                if let Some(log) = self.logs.get_mut(&id) {
-                    log.files.retain(|tail| tail.id != file);
-                }
             }
         }
         if outstanding {
-            self.make_due(id, now.plus_ms(CLOSE_MS));
-        } else if ends {
+            return Some(now.plus_ms(CLOSE_MS));
+        }
+        if ends {
             self.ledger.forget_log(id);
             self.settings.roll.forget(id);
             self.logs.remove(&id);
         }
+        None
     }
 }

@@ -137,7 +137,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             .or_insert_with(|| Log::new(Arc::clone(source), outputs, pace_ms));
         log.ended = false;
         let files = &self.files;
-        if let Some(tail) = (log.files.iter_mut()).find(|tail| opened.is_file_of(files, tail)) {
+        let mut remembered = false;
+        if let Some(tail) =
+            (log.files.iter_mut()).find(|tail| opened.is_file_of(files, tail, &path))
+        {
             (tail.path, tail.place, tail.gone, tail.stirred) = (path, place, false, now);
         } else if let Some(tail) =
             (log.files.iter_mut()).find(|tail| opened.is_copy_of(files, tail, &path))
@@ -145,13 +148,32 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             tail.copy = Some(path);
             self.count.copies.add(1);
         } else {
-            self.register(source, path, place, opened, at_start, now);
+            remembered = self.register(source, path, place, opened, at_start, now);
         }
         if let Some(log) = self.logs.get_mut(&source.log) {
+            log.settle_places(place);
             log.files.sort_by_key(Tail::order);
         }
+        self.come_back(source.log, remembered);
         self.join(source.log);
         self.make_ready(source.log);
+    }
+
+    /// A file that was renamed before it was opened is found after its successor: passes that are
+    /// past it already come back for it. Where the new file is `remembered`, all begin again at
+    /// their watermarks: its outputs have come to different places in it.
+    fn come_back(&mut self, id: LogId, remembered: bool) {
+        let Some(log) = self.logs.get(&id) else {
+            return;
+        };
+        let mut back = OutputSet::NONE;
+        for pass in &log.passes {
+            let mut before = log.files[..log.place_of(pass.file).unwrap_or(0)].iter();
+            if remembered || before.any(|tail| tail.end.is_none()) {
+                back = back.or(pass.outputs);
+            }
+        }
+        back.iter().for_each(|output| self.part(id, output));
     }
 
     fn refuse(&mut self, path: PathBuf, file: Unopened, error: &io::Error, now: Mono) {
@@ -204,6 +226,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
     }
 
+    /// Takes up a file; says whether the positions file knew it.
     fn register(
         &mut self,
         source: &Arc<Source>,
@@ -212,7 +235,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         mut opened: Opened<R::File>,
         at_start: Option<Timestamp>,
         now: Mono,
-    ) {
+    ) -> bool {
         let mut identity = opened.identify(&self.files);
         let known = self.ledger.remembered(&source.key);
         let known = known
@@ -259,6 +282,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if let Some(log) = self.logs.get_mut(&source.log) {
             log.files.push(tail);
         }
+        remembered.is_some()
     }
 
     /// Gives an open file its number in the ring, and watches it.

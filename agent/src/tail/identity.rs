@@ -89,14 +89,14 @@ fn has_last(holds: &mut impl FnMut(u64, usize, u64) -> bool, remembered: &Identi
     length == 0 || holds(remembered.last_at - length as u64, length, remembered.last)
 }
 
-/// Whether another file, with these first bytes, is a copy of `remembered`. Short texts without a
-/// time may be alike by chance, and are read twice rather than never.
+/// Whether another file is a copy of `remembered`, of which whole lines were read. Short texts without
+/// a time may be alike by chance, and are read twice rather than never.
 pub(super) fn is_copy(read: &mut ReadAt<'_>, remembered: &Identity) -> bool {
     let mut start = [0u8; TELLING_BYTES];
     let told = remembered.head_len as usize == HEAD_BYTES
         || (remembered.head_len as usize >= TELLING_BYTES
             && read(0, &mut start).is_ok_and(|got| got == TELLING_BYTES && is_runtimes(&start)));
-    told && has_content(read, remembered)
+    remembered.last_len > 0 && told && has_content(read, remembered)
 }
 
 /// A line of a container runtime: a time, or docker's JSON that holds one.
@@ -166,5 +166,8 @@ mod tests {
         check(b"{\"log\":\"started\\n\",\"stream\":\"stdout\"}\n", true);
         check(&[b'x'; 3_000], true);
         check(b"", false);
+        // The beginning of a line is the same in many files.
+        let torn = b"2026-11-24T05:00:00.1Z stdo";
+        assert!(!is_copy(&mut read_of(torn), &known(torn, 0)));
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::file::Tail;
 use crate::base::outputs::OutputSet;
-use crate::base::time::Mono;
+use crate::base::time::{Mono, Timestamp};
+use crate::discover::{Place, Rotated};
 use crate::line::boundary::Open;
 use crate::ticket::{FileId, PassId, Source, Ticket};
 
@@ -121,6 +122,24 @@ impl<H> Log<H> {
     #[must_use]
     pub fn pass_at(&self, pass: PassId) -> Option<usize> {
         self.passes.iter().position(|have| have.id == pass)
+    }
+
+    /// Of several files in one place the last is there now. The others were renamed and deleted
+    /// before their new names were seen: they are as old as the youngest name before them.
+    pub fn settle_places(&mut self, place: Place) {
+        let Some(now) = self.files.iter().rposition(|tail| tail.place == place) else {
+            return;
+        };
+        let older = self.files.iter().map(|tail| tail.place);
+        let before = older.filter(|older| *older < place && older.attempt == place.attempt);
+        let rotated = before.map(|older| older.rotated).max();
+        let rotated = rotated.unwrap_or(Rotated::At(Timestamp::default()));
+        for tail in self.files[..now]
+            .iter_mut()
+            .filter(|tail| tail.place == place)
+        {
+            tail.place.rotated = rotated;
+        }
     }
 
     /// Two passes that stand at the same clean place; the first is to end in the second.

@@ -63,20 +63,35 @@ impl<H> Opened<H> {
     }
 
     /// Whether it is a file that is known. While its descriptor is held no other can have its number.
-    pub(super) fn is_file_of<F: Files<File = H>>(&self, files: &F, tail: &Tail<H>) -> bool {
+    pub(super) fn is_file_of<F: Files<File = H>>(
+        &self,
+        files: &F,
+        tail: &Tail<H>,
+        path: &Path,
+    ) -> bool {
         let was = &tail.identity;
         (was.device, was.inode) == (self.stat.device, self.stat.inode)
             && (tail.handle.is_some()
+                // Done with, empty then and now, and its name has never gone.
+                || (was.head_len == 0 && self.stat.size == 0 && !tail.gone && tail.path == path)
                 || ((self.stat.born_ns.is_some() || was.head_len > 0) && self.is_same(files, was)))
     }
 
-    /// Whether it is a copy of a file that is known, under another name.
+    /// Whether it is a copy of a file that is known, under another name: what is named as that file,
+    /// compressed, is one also while nothing of it was read.
     pub(super) fn is_copy_of<F: Files<File = H>>(
         &mut self,
         files: &F,
         tail: &Tail<H>,
         path: &Path,
     ) -> bool {
+        let packed = self.packed.is_some() && path.with_extension("") == tail.path;
+        if packed {
+            return identity::has_content(
+                &mut |at, into| self.read(files, at, into),
+                &tail.identity,
+            );
+        }
         tail.path != path && self.is_copy(files, &tail.identity)
     }
 

@@ -45,7 +45,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.notices = notices;
         for outlet in self.outlets.clone() {
             let output = OutputSet::one(outlet.output);
-            if outlet.is_detached() && outlet.window() == 0 {
+            // What was read before the detach must be gone, or it would overtake what is read again.
+            let empty = outlet.is_detached() && outlet.window() == 0;
+            if empty && self.ledger.is_free(outlet.output) {
                 outlet.attach();
             }
             let attached = !outlet.is_detached();
@@ -79,16 +81,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if let Some(glue) = &mut pass.glue {
             glue.forsake(one);
         }
-        let (pass, over) = (pass.id, pass.outputs.is_empty());
-        if over {
-            log.passes.remove(at);
+        if pass.outputs.is_empty() {
+            let pass = log.passes.remove(at).id;
             self.feed(Feed::Abandoned { log: id, pass });
-        } else {
-            self.feed(Feed::Left {
-                log: id,
-                pass,
-                output,
-            });
         }
     }
 
@@ -107,12 +102,15 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let Some(place) = self.place_of_watermark(id, output) else {
                 continue;
             };
+            let (_, ahead) = self.ledger.next_unsettled(id, place.0, output, place.1);
             let pass = self.new_pass();
             let Some(log) = self.logs.get_mut(&id) else {
                 return;
             };
+            let newest = log.files.last().is_some_and(|tail| tail.id == place.0);
             let one = OutputSet::one(output);
             log.apart = log.apart.without(one);
+            log.said_ended = false;
             log.passes.push(Pass {
                 id: pass,
                 outputs: one,
@@ -122,7 +120,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 open: Default::default(),
                 in_line: false,
                 glue: None,
-                skips: true,
+                // Outputs that have nothing settled ahead are one pass before the first read.
+                skips: ahead.is_some() || !newest,
             });
             self.count.rejoins.add(1);
         }

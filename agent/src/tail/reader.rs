@@ -35,6 +35,9 @@ use crate::wake::WakeCounters;
 /// Least milliseconds between two looks for refusals: each is a system call.
 const LOOK_MS: u64 = 100;
 
+/// Feeds that an encoder's queue had no room for are put again this soon: no bell tells of room.
+const WAITING_MS: u64 = 5;
+
 /// What a reader is made with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -145,7 +148,7 @@ pub struct Reader<R: Ring, F> {
     pub(super) outlets: Vec<Arc<Outlet>>,
     pub(super) settings: Settings,
     pub(super) count: Counters,
-    pub(super) logs: HashMap<LogId, Log<R::File>, foldhash::fast::RandomState>,
+    pub(super) logs: HashMap<LogId, Log<R::File>, foldhash::fast::FixedState>,
     pub(super) tokens: Vec<Option<LogId>>,
     pub(super) free_tokens: Vec<u32>,
     pub(super) ready: VecDeque<LogId>,
@@ -256,9 +259,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         progress |= self.serve_ready(now);
         let due = self.due.first().map(|(due, _)| *due);
         let sweep = (self.settings.sweep_ms > 0).then_some(self.next_sweep);
+        let waiting = (!self.waiting.is_empty()).then(|| now.plus_ms(WAITING_MS));
         Ok(Turn {
             progress,
-            deadline: due.into_iter().chain(sweep).min(),
+            deadline: [due, sweep, waiting].into_iter().flatten().min(),
         })
     }
 
@@ -277,7 +281,18 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             self.settings.roll.woke(&tail.entry, was_asleep);
             tail.set_watch(Watch::Awake);
             (tail.short_reads, tail.proven) = (0, false);
-            reopened = tail.end.take().map(|_| tail.id);
+            if let Some(end) = tail.end {
+                // A write may have failed after it was announced: only bytes open the file again.
+                let armed = self.ring.arm(token).is_ok();
+                let size = tail.handle.as_ref().map(|handle| self.files.stat(handle));
+                let size = size.and_then(Result::ok).map(|stat| stat.size);
+                if size.max(self.ring.expected_end(token)) > Some(end) || !armed {
+                    tail.end = None;
+                    reopened = Some(tail.id);
+                } else {
+                    tail.set_watch(Watch::Asleep);
+                }
+            }
         }
         if let Some(file) = reopened {
             self.reopen(id, file);

@@ -75,8 +75,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
 
     fn serve(&mut self, id: LogId, buf: Buffer, now: Mono) -> bool {
         self.merge(id);
-        self.close_done(id, now);
-        let mut soonest = None;
+        let mut soonest = self.close_done(id, now);
         let mut tried = 0;
         while let Some(log) = self.logs.get_mut(&id) {
             if tried >= log.passes.len() || log.reading.is_some() {
@@ -288,7 +287,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         tail.seen_end = tail.seen_end.max(end);
         let full = read == reading.asked;
         tail.proven &= full;
-        let ended = tail.end == Some(end) || (reading.last && !full);
+        let packed = tail.packed.is_some();
+        // A read may come back short of the end: the size decides what ends here.
+        let at_end = || match tail.handle.as_ref().map(|handle| self.files.stat(handle)) {
+            Some(Ok(stat)) => packed || stat.size <= end,
+            Some(Err(_)) | None => true,
+        };
+        let ended = tail.end == Some(end) || (reading.last && !full && (read == 0 || at_end()));
         let Some(at) = log.pass_at(reading.pass) else {
             return self.make_ready(id);
         };

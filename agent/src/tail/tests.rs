@@ -4,16 +4,16 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::eventfd::EventFd;
-use super::{MachineRing, Reader, Roll, Settings};
+use super::{Event as RingEvent, MachineRing, Reader, Ring, Roll, Settings, Token};
 use crate::base::bell::Bell;
 use crate::base::count::Registry;
 use crate::base::outputs::OutputId;
-use crate::base::pool::Pool;
+use crate::base::pool::{Buffer, Pool};
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::Event;
 use crate::discover::name::log_file;
@@ -23,7 +23,7 @@ use crate::ledger::positions::Positions;
 use crate::machine::MachineFiles;
 use crate::plan::{IoChoice, RungChoice, StartAt};
 use crate::ticket::{Feed, Feeds, LogId, Meta, Source};
-use crate::wake::Ladder;
+use crate::wake::{Ladder, Rung, WakeCounters};
 
 /// A directory that goes with its last user.
 struct Directory(PathBuf);
@@ -34,11 +34,61 @@ impl Drop for Directory {
     }
 }
 
+/// The machine's ring, which may lose wakes as a probe's ring that refuses them does.
+struct LossyRing {
+    inner: MachineRing,
+    loses: bool,
+    lost: u64,
+}
+
+impl Ring for LossyRing {
+    type File = File;
+
+    fn read(&mut self, token: Token, file: &File, offset: u64, buf: Buffer, len: usize) {
+        self.inner.read(token, file, offset, buf, len);
+    }
+    fn watch(&mut self, token: Token, file: &File, inode: u64) -> io::Result<()> {
+        self.inner.watch(token, file, inode)
+    }
+    fn unwatch(&mut self, token: Token) {
+        self.inner.unwatch(token);
+    }
+    fn arm(&mut self, token: Token) -> io::Result<()> {
+        self.inner.arm(token)
+    }
+    fn rung_of(&self, token: Token) -> Rung {
+        self.inner.rung_of(token)
+    }
+    fn wake_counters(&self) -> WakeCounters {
+        let counted = self.inner.wake_counters();
+        WakeCounters {
+            events: counted.events - self.lost,
+            ..counted
+        }
+    }
+    fn refused(&self) -> u64 {
+        self.lost
+    }
+    fn expected_end(&self, token: Token) -> Option<u64> {
+        self.inner.expected_end(token)
+    }
+    fn drain(&mut self, events: &mut Vec<RingEvent>) -> io::Result<()> {
+        self.inner.drain(events)?;
+        let before = events.len();
+        events.retain(|event| !(self.loses && matches!(event, RingEvent::Woken(_))));
+        self.lost += (before - events.len()) as u64;
+        Ok(())
+    }
+    fn park(&mut self, now: Mono, until: Option<Mono>) -> io::Result<()> {
+        self.inner.park(now, until)
+    }
+}
+
 /// One container log, and the agent's reader on it.
 struct Bench {
     dir: Arc<Directory>,
     source: Arc<Source>,
-    reader: Reader<MachineRing, MachineFiles>,
+    reader: Reader<LossyRing, MachineFiles>,
     ledger: Arc<Ledger>,
     feeds: Arc<Feeds>,
     registry: Registry,
@@ -61,7 +111,11 @@ impl Bench {
         let feeds = Arc::new(Feeds::new(64, Bell::silent()));
         let (mut wakes, _) = Ladder::choose(RungChoice::Inotify, &[], 1, 64);
         let bell = EventFd::new().unwrap();
-        let ring = MachineRing::new(IoChoice::Pread, wakes.remove(0), bell).unwrap();
+        let ring = LossyRing {
+            inner: MachineRing::new(IoChoice::Pread, wakes.remove(0), bell).unwrap(),
+            loses: false,
+            lost: 0,
+        };
         let outlet = Outlet::new(
             OutputId(0),
             "out",
@@ -455,4 +509,34 @@ fn a_broken_compressed_log_is_said_and_the_next_file_goes_on() {
     bench.settle();
     assert_eq!(bench.lines.last().map(|line| text_of(line)), Some("two"));
     assert!(bench.count("tailwake_read_errors_total") > 0);
+}
+
+#[test]
+fn a_refused_event_calls_for_a_sweep_as_soon_as_another_file_wakes() {
+    let mut bench = Bench::new("refused");
+    bench.log("0.log", &["one"]);
+    bench.log("other", &["other"]);
+    let source = Source {
+        log: LogId(1),
+        key: "a_b_c/other".into(),
+        ..Source::clone(&bench.source)
+    };
+    let mut events = bench.list(false);
+    events.push_back(Event::Found {
+        source: Arc::new(source),
+        path: bench.path("other"),
+        place: log_file("0.log").unwrap(),
+        at_start: false,
+    });
+    bench.turn(events);
+    bench.reader.ring().loses = true;
+    bench.log("0.log", &["two"]);
+    bench.read();
+    bench.has(&["one", "other"]);
+    bench.reader.ring().loses = false;
+    bench.log("other", &["wakes"]);
+    bench.read();
+    bench.has(&["one", "other", "wakes", "two"]);
+    assert_eq!(bench.count("tailwake_sweep_alarms_total"), 1);
+    assert_eq!(bench.count("tailwake_sweep_late_finds_total"), 1);
 }

@@ -83,7 +83,7 @@ fn another_beginning_goes_on_by_itself_for_its_own_outputs() {
     chunk_for(&mut bench, 1, 2, 0, &part, false);
     chunk_for(&mut bench, 0, 1, at, &part, false);
     merge(&mut bench);
-    assert_eq!(outputs(&bench), seen(&[(1, "a")]));
+    assert_eq!(outputs(&bench), seen(&[(1, "a"), (0, "a")]));
     bench.chunk(1, 1, 2 * at, cri(1, "stdout", "F", "b").as_bytes(), false);
     bench.check_all_settled();
 }

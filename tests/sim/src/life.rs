@@ -1,0 +1,495 @@
+//! One life of the agent: the real rooms, wired as `run` wires them, their threads as seats that
+//! take turns.
+//!
+//! ```text
+//! control: Tree::turn -> news; Deliverer::turn; positions     reader: Reader::turn
+//! encoder: Worker::turn                                       disk: Files::replace
+//! ```
+//!
+//! 1. A seat turns only when its thread would: it made progress, its bell rang, its descriptor is
+//!    ready, or its deadline has come. A wake-up that is missing leaves the run stuck.
+//! 2. Dropping a life is a crash: nothing of it is told to anybody.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tailwake::base::bell::{Bell, Ring as Rings};
+use tailwake::base::count::Registry;
+use tailwake::base::files::Files;
+use tailwake::base::outputs::OutputId;
+use tailwake::base::pool::Pool;
+use tailwake::base::time::{Mono, Timestamp};
+use tailwake::deliver::Deliverer;
+use tailwake::discover::{Event, Tree};
+use tailwake::encode::{Outlet, Worker};
+use tailwake::ledger::Ledger;
+use tailwake::ledger::positions::Positions;
+use tailwake::plan::Plan;
+use tailwake::plan::memory::Memory;
+use tailwake::stage::Program;
+use tailwake::tail::{Reader, Roll, Settings};
+use tailwake::ticket::{Feed, Feeds};
+
+use crate::net::{Net, SimTransport};
+use crate::ring::SimRing;
+use crate::rng::Rng;
+use crate::trace::Trace;
+use crate::world::World;
+
+/// The state file.
+const POSITIONS: &str = "/state/positions";
+
+/// Who takes a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    Control,
+    Reader(usize),
+    Encoder(usize),
+    Disk,
+}
+
+/// A bell that is remembered until its seat turns.
+#[derive(Debug, Default)]
+struct Rung(AtomicBool);
+
+impl Rings for Rung {
+    fn ring(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// When a seat turns next.
+#[derive(Debug, Default)]
+struct Alarm {
+    rung: Arc<Rung>,
+    /// Its last turn made progress.
+    again: bool,
+    deadline: Option<Mono>,
+}
+
+impl Alarm {
+    fn bell(&self) -> Bell {
+        Bell::new(Arc::clone(&self.rung) as Arc<dyn Rings>)
+    }
+
+    fn is_due(&self, now: Mono) -> bool {
+        self.again
+            || self.rung.0.load(Ordering::SeqCst)
+            || self.deadline.is_some_and(|at| at <= now)
+    }
+
+    fn hear(&self) {
+        self.rung.0.store(false, Ordering::SeqCst);
+    }
+
+    fn set(&mut self, again: bool, deadline: Option<Mono>) {
+        (self.again, self.deadline) = (again, deadline);
+    }
+}
+
+/// A reader with what discovery has told it.
+struct Eye {
+    reader: Reader<SimRing, World>,
+    news: VecDeque<Event>,
+    alarm: Alarm,
+    pool: Pool,
+}
+
+/// An encoder with its feeds.
+struct Hand {
+    worker: Worker,
+    feeds: Arc<Feeds>,
+    alarm: Alarm,
+}
+
+/// What lives and dies with the agent's process.
+pub(crate) struct Life {
+    world: World,
+    trace: Trace,
+    control: Alarm,
+    tree: Tree,
+    /// What did not fit into a reader's queue.
+    behind: VecDeque<Event>,
+    deliverer: Deliverer,
+    transport: SimTransport,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) outlets: Vec<Arc<Outlet>>,
+    eyes: Vec<Eye>,
+    hands: Vec<Hand>,
+    disk: Option<Positions>,
+    /// What the state file says now.
+    pub(crate) written: Option<Positions>,
+    positions_ms: u64,
+    positions_due: Option<Mono>,
+    registry: Registry,
+    /// Metric series at the start: none comes with a pod.
+    series: usize,
+    memory: Memory,
+    news_max: usize,
+}
+
+impl Life {
+    /// An agent that starts: it loads the positions and lists the tree.
+    pub(crate) fn start(
+        plan: &Plan,
+        world: &World,
+        net: &Rc<RefCell<Net>>,
+        rng: &mut Rng,
+        trace: &Trace,
+    ) -> Result<Self, String> {
+        let threads = Memory::threads(plan, 4)?;
+        world.restart(threads.readers);
+        let positions = match world.load(Path::new(POSITIONS)) {
+            Ok(bytes) => Positions::read(&bytes).map_err(|error| error.to_string())?,
+            Err(_) => Positions::default(),
+        };
+        let registry = Registry::default();
+        let control = Alarm::default();
+        let ears: Vec<Alarm> = (0..threads.readers).map(|_| Alarm::default()).collect();
+        let palms: Vec<Alarm> = (0..threads.encoders).map(|_| Alarm::default()).collect();
+        let bells = |alarms: &[Alarm]| alarms.iter().map(Alarm::bell).collect::<Vec<_>>();
+        let outlets: Vec<Arc<Outlet>> = (plan.outputs.iter().enumerate())
+            .map(|(place, output)| {
+                let all = [bells(&palms), bells(&ears)].concat();
+                let (id, window) = (OutputId(place as u8), output.window_bytes.0);
+                Arc::new(Outlet::new(
+                    id,
+                    &output.name,
+                    window,
+                    control.bell(),
+                    all,
+                    &registry,
+                ))
+            })
+            .collect();
+        let names = plan.outputs.iter().map(|output| output.name.clone());
+        let ledger = Ledger::new(names.collect(), bells(&ears), positions);
+        let room = [2, 5, 4096][rng.place(3)];
+        let feeds: Vec<Arc<Feeds>> = bells(&palms)
+            .into_iter()
+            .map(|bell| Arc::new(Feeds::new(room, bell)))
+            .collect();
+        let program = Program::compile(plan);
+        let hand = |(number, alarm): (usize, Alarm)| Hand {
+            worker: Worker::new(
+                number as u16,
+                plan,
+                Arc::clone(&program),
+                outlets.clone(),
+                &registry,
+            ),
+            feeds: Arc::clone(&feeds[number]),
+            alarm,
+        };
+        let hands = palms.into_iter().enumerate().map(hand).collect();
+        // A pool that is never empty hides what an empty one does.
+        let most = (threads.memory.pool_buffers / threads.readers).max(1);
+        let buffers = [1, 3, 8, most][rng.place(4)];
+        let bytes = plan.limits.buffer_bytes.0 as usize;
+        let roll = Arc::new(Roll::new(&registry));
+        let eye = |(number, alarm): (usize, Alarm)| {
+            let pool = Pool::new(buffers, bytes, alarm.bell());
+            let settings = Settings {
+                number,
+                pace_ms: plan.wake.pace_ms,
+                sweep_ms: plan.wake.sweep_ms,
+                start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
+                roll: Arc::clone(&roll),
+            };
+            let reader = Reader::new(
+                settings,
+                SimRing::new(number, world.clone(), rng.fork()),
+                world.clone(),
+                Arc::clone(&ledger),
+                pool.clone(),
+                feeds.clone(),
+                outlets.clone(),
+                &registry,
+            );
+            Eye {
+                reader,
+                news: VecDeque::new(),
+                alarm,
+                pool,
+            }
+        };
+        let eyes = ears.into_iter().enumerate().map(eye).collect();
+        let recompose = tailwake::encode::recompose;
+        let mut life = Self {
+            world: world.clone(),
+            trace: trace.clone(),
+            tree: Tree::new(plan, "node", &registry),
+            behind: VecDeque::new(),
+            deliverer: Deliverer::new(plan, outlets.clone(), &registry, rng.next(), recompose),
+            transport: Net::connect(net, control.bell()),
+            control,
+            ledger,
+            outlets,
+            eyes,
+            hands,
+            disk: None,
+            written: None,
+            positions_ms: [20, 100, 1_000][rng.place(3)],
+            positions_due: None,
+            series: 0,
+            registry,
+            memory: threads.memory,
+            news_max: [1, 4, 16_384][rng.place(3)],
+        };
+        let mut news = Vec::new();
+        life.tree.start(&life.world, &mut news);
+        life.behind.extend(news);
+        life.tell();
+        life.series = life.registry.render().lines().count();
+        life.control.again = true;
+        life.eyes.iter_mut().for_each(|eye| eye.alarm.again = true);
+        Ok(life)
+    }
+
+    /// All seats.
+    pub(crate) fn seats(&self) -> Vec<Seat> {
+        let readers = (0..self.eyes.len()).map(Seat::Reader);
+        let encoders = (0..self.hands.len()).map(Seat::Encoder);
+        let rest = [Seat::Control, Seat::Disk];
+        rest.into_iter().chain(readers).chain(encoders).collect()
+    }
+
+    /// Whether the seat's thread would turn now.
+    pub(crate) fn is_due(&mut self, seat: Seat, now: Mono) -> bool {
+        match seat {
+            Seat::Control => self.control.is_due(now) || self.world.has_events(),
+            Seat::Reader(at) => {
+                let eye = &mut self.eyes[at];
+                eye.alarm.is_due(now) || eye.reader.ring().has_events()
+            }
+            Seat::Encoder(at) => self.hands[at].alarm.is_due(now),
+            Seat::Disk => self.disk.is_some(),
+        }
+    }
+
+    /// When the next seat's deadline comes.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        let readers = self.eyes.iter().map(|eye| &eye.alarm);
+        let encoders = self.hands.iter().map(|hand| &hand.alarm);
+        let all = readers.chain(encoders).chain([&self.control]);
+        all.filter_map(|alarm| alarm.deadline).min()
+    }
+
+    /// The seat takes its turn. Gives positions that are now to be stored.
+    pub(crate) fn turn(
+        &mut self,
+        seat: Seat,
+        now: Mono,
+        wall: Timestamp,
+    ) -> Result<Option<Positions>, String> {
+        match seat {
+            Seat::Control => return Ok(self.control_turn(now)),
+            Seat::Reader(at) => self.reader_turn(at, now, wall)?,
+            Seat::Encoder(at) => {
+                let hand = &mut self.hands[at];
+                hand.alarm.hear();
+                let (feeds, trace) = (Arc::clone(&hand.feeds), &self.trace);
+                let mut next = || {
+                    let feed = feeds.take()?;
+                    trace.say(|| format!("encoder {at}: takes {}", fed(&feed)));
+                    Some(feed)
+                };
+                let turn = hand.worker.turn(now, wall, &mut next);
+                hand.alarm.set(turn.progress, turn.deadline);
+            }
+            Seat::Disk => self.write(),
+        }
+        Ok(None)
+    }
+
+    fn reader_turn(&mut self, at: usize, now: Mono, wall: Timestamp) -> Result<(), String> {
+        let eye = &mut self.eyes[at];
+        eye.alarm.hear();
+        let (news, trace) = (&mut eye.news, &self.trace);
+        let mut next = || {
+            let event = news.pop_front()?;
+            trace.say(|| format!("reader {at}: hears {}", said(&event)));
+            Some(event)
+        };
+        let turn = eye.reader.turn(now, wall, &mut next);
+        let turn = turn.map_err(|error| error.to_string())?;
+        eye.alarm.set(turn.progress, turn.deadline);
+        Ok(())
+    }
+
+    fn control_turn(&mut self, now: Mono) -> Option<Positions> {
+        self.control.hear();
+        let mut news = Vec::new();
+        let tree = self.tree.turn(&self.world, now, &mut news);
+        self.behind.extend(news);
+        self.tell();
+        let behind = (!self.behind.is_empty()).then(|| now.plus_ms(20));
+        let lanes = self.deliverer.turn(now, &mut self.transport);
+        if lanes.progress {
+            let due = now.plus_ms(self.positions_ms);
+            self.positions_due.get_or_insert(due);
+        }
+        let mut stored = None;
+        if self.positions_due.is_some_and(|due| due <= now) {
+            self.positions_due = None;
+            stored = self.store(now);
+        }
+        let deadlines = [tree.deadline, behind, lanes.deadline, self.positions_due];
+        self.control
+            .set(lanes.progress, deadlines.into_iter().flatten().min());
+        stored
+    }
+
+    fn tell(&mut self) {
+        while let Some(event) = self.behind.pop_front() {
+            let reader = log_of(&event) as usize % self.eyes.len();
+            let eye = &mut self.eyes[reader];
+            if eye.news.len() >= self.news_max {
+                return self.behind.push_front(event);
+            }
+            eye.news.push_back(event);
+            eye.alarm.rung.ring();
+        }
+    }
+
+    fn store(&mut self, now: Mono) -> Option<Positions> {
+        let positions = self.ledger.snapshot()?;
+        if self.disk.is_some() {
+            self.ledger.snapshot_failed();
+            self.positions_due = Some(now.plus_ms(self.positions_ms));
+            return None;
+        }
+        self.disk = Some(positions.clone());
+        Some(positions)
+    }
+
+    /// The disk thread's job; a crash may come before it is done, or right after.
+    pub(crate) fn write(&mut self) {
+        let Some(positions) = self.disk.take() else {
+            return;
+        };
+        let written = positions
+            .write()
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| self.world.replace(Path::new(POSITIONS), &bytes));
+        self.trace
+            .say(|| format!("disk: {written:?} {positions:?}"));
+        match written {
+            Ok(()) => self.written = Some(positions),
+            Err(_) => self.ledger.snapshot_failed(),
+        }
+    }
+
+    /// Asks for the positions once more, whatever they say.
+    pub(crate) fn last_positions(&mut self) -> Option<Positions> {
+        self.ledger.snapshot_failed();
+        self.ledger.snapshot()
+    }
+
+    /// What is still under way, if anything is.
+    pub(crate) fn unsettled(&self) -> Option<String> {
+        let buffers = |eye: &Eye| eye.pool.free() != eye.pool.count();
+        let held = |hand: &Hand| hand.worker.machine().held_bytes() > 0;
+        let found = [
+            (self.eyes.iter().any(buffers), "buffers are out"),
+            (
+                self.eyes.iter().any(|eye| !eye.news.is_empty()),
+                "news wait",
+            ),
+            (
+                self.hands.iter().any(|hand| !hand.feeds.is_empty()),
+                "feeds wait",
+            ),
+            (self.hands.iter().any(held), "stages hold bytes"),
+            (!self.deliverer.idle(), "lanes are busy"),
+            (!self.behind.is_empty(), "discovery is behind"),
+        ];
+        let found: Vec<&str> = found.iter().filter(|it| it.0).map(|it| it.1).collect();
+        (!found.is_empty()).then(|| found.join(", "))
+    }
+
+    /// What the memory formula says, and does not hold.
+    pub(crate) fn memory_passed(&self, plan: &Plan) -> Option<String> {
+        let memory = &self.memory;
+        let bytes = plan.limits.buffer_bytes.0;
+        let used = |eye: &Eye| (eye.pool.count() - eye.pool.free()) as u64 * bytes;
+        let pool: u64 = self.eyes.iter().map(used).sum();
+        let held = |hand: &Hand| hand.worker.machine().held_bytes();
+        let joins: u64 = self.hands.iter().map(held).sum();
+        let batches: u64 = self
+            .hands
+            .iter()
+            .map(|hand| hand.worker.batch_bytes())
+            .sum();
+        // What one feed makes beyond a batch waits too, in each encoder and for each output.
+        let feed = bytes / LINE_BYTES_MIN * ITEM_BYTES;
+        let most = memory.batches_bytes + feed * (self.hands.len() * plan.outputs.len()) as u64;
+        if pool > memory.pool_bytes || joins > memory.joins_bytes || batches > most {
+            let passed = format!("pool {pool}, joins {joins}, batches {batches} of {memory}");
+            return Some(passed);
+        }
+        for (outlet, output) in self.outlets.iter().zip(&plan.outputs) {
+            // A window is passed by one request at the most, and that by one record.
+            let most = outlet.window_max() + output.batch_bytes.0 + RECORD_BYTES;
+            if outlet.window() > most {
+                return Some(format!(
+                    "window of {}: {} of {most}",
+                    output.name,
+                    outlet.window()
+                ));
+            }
+        }
+        None
+    }
+
+    /// How many metric series there are more than at the start.
+    pub(crate) fn new_series(&self) -> usize {
+        self.registry.render().lines().count() - self.series
+    }
+
+    /// All that can be said of it, for the trace of a failure.
+    pub(crate) fn describe(&self) -> String {
+        let readers = self.eyes.iter().map(|eye| format!("{:#?}", eye.reader));
+        let workers = self.hands.iter().map(|hand| format!("{:?}", hand.worker));
+        let all: Vec<String> = readers.chain(workers).collect();
+        format!("{}\n{:?}", all.join("\n"), self.deliverer)
+    }
+}
+
+/// The shortest CRI line, in bytes.
+const LINE_BYTES_MIN: u64 = 45;
+
+/// What a short record takes in a body, in bytes.
+const ITEM_BYTES: u64 = 450;
+
+/// The longest record with what an encoder puts around it, in bytes.
+const RECORD_BYTES: u64 = 2_000;
+
+fn log_of(event: &Event) -> u32 {
+    match event {
+        Event::Found { source, .. }
+        | Event::Moved { source, .. }
+        | Event::Gone { source, .. }
+        | Event::Ended { source } => source.log.0,
+    }
+}
+
+fn fed(feed: &Feed) -> String {
+    match feed {
+        Feed::Chunk(chunk) => format!("{:?} open {}", chunk.ticket, chunk.open_tail),
+        Feed::Merged { .. } | Feed::Abandoned { .. } | Feed::Ended { .. } => format!("{feed:?}"),
+    }
+}
+
+fn said(event: &Event) -> String {
+    match event {
+        Event::Found { path, .. } => format!("found {}", path.display()),
+        Event::Moved { to, .. } => format!("moved to {}", to.display()),
+        Event::Gone { path, .. } => format!("gone {}", path.display()),
+        Event::Ended { source } => format!("ended {}", source.key),
+    }
+}

@@ -1,0 +1,210 @@
+//! A Loki and a bulk server: they decode what comes, store it in the books, and answer as the real
+//! ones were seen to.
+//!
+//! ```text
+//! body -> harness::wire (shares no code with the agent's encoders) -> items
+//!   mood: well | busy | odd -> what is stored, and the answer
+//! ```
+//!
+//! 1. A body that does not decode fails the run.
+//! 2. 2xx means stored; a refused request stores nothing; a bulk stores each item by its own status.
+//! 3. An item that is refused for good is rare, and excused in the books.
+
+use harness::wire::{self, Arrived};
+use serde_json::{Value, json};
+use tailwake::deliver::{Answer, Call};
+
+use crate::books::{Books, Id};
+use crate::rng::Rng;
+
+/// How a server feels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// It stores everything.
+    Well,
+    /// It refuses most, to be sent again.
+    Busy,
+    /// Nobody is at home.
+    Down,
+    /// It stores, and answers or carries answers badly.
+    Odd,
+}
+
+/// What became of a call at the server.
+#[derive(Debug)]
+pub(crate) struct Handled {
+    pub(crate) answer: Answer,
+    /// Records of a request that is too large, for the trace.
+    pub(crate) seen: Vec<Id>,
+    /// Records that it holds and whose answer must reach the agent, or they come again.
+    pub(crate) stored: Vec<Id>,
+}
+
+/// A body's items, each with its records.
+type Items = Vec<Vec<Id>>;
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    output: usize,
+    pub(crate) mood: Mood,
+    /// Larger requests are answered with 413.
+    items_max: usize,
+    rng: Rng,
+}
+
+impl Server {
+    /// The server of this output.
+    pub(crate) fn new(output: usize, mut rng: Rng) -> Self {
+        let items_max = if rng.chance(30) { 3 } else { usize::MAX };
+        Self {
+            output,
+            mood: Mood::Well,
+            items_max,
+            rng,
+        }
+    }
+
+    /// Takes a call; `late` = its agent has given it up and sent it again.
+    pub(crate) fn handle(
+        &mut self,
+        call: &Call,
+        late: bool,
+        books: &mut Books,
+    ) -> Result<Handled, String> {
+        let items = self.decode(call, books)?;
+        if late {
+            items
+                .iter()
+                .for_each(|ids| books.may_repeat(ids, self.output));
+        }
+        if items.is_empty() {
+            return Err(format!("an empty request: {call:?}"));
+        }
+        // A lone item is never too large: it would be given up.
+        if items.len() > self.items_max {
+            let mut refused = refused(413, None);
+            refused.seen = items.into_iter().flatten().collect();
+            return Ok(refused);
+        }
+        if self.mood == Mood::Busy && self.rng.chance(60) {
+            return Ok(self.refuse());
+        }
+        if self.output == 0 {
+            let stored: Vec<Id> = items.into_iter().flatten().collect();
+            self.store(&stored, books)?;
+            return Ok(Handled {
+                answer: answer(204, None, String::new()),
+                seen: Vec::new(),
+                stored,
+            });
+        }
+        self.bulk(items, books)
+    }
+
+    fn decode(&self, call: &Call, books: &Books) -> Result<Items, String> {
+        let header = |name: &str| {
+            let found = call.headers.iter().find(|(have, _)| *have == name);
+            found.map(|(_, value)| value.to_string())
+        };
+        let wrong = |error| format!("a body that cannot be read: {error:#}");
+        let kind = header("content-type").unwrap_or_default();
+        let arrived: Vec<Arrived> = if self.output == 0 {
+            wire::loki::decode(&kind, &call.body).map_err(wrong)?
+        } else {
+            let plain = wire::inflate(header("content-encoding").as_deref(), &call.body);
+            wire::bulk::decode("/_bulk", &plain.map_err(wrong)?).map_err(wrong)?
+        };
+        arrived.iter().map(|arrived| books.read(arrived)).collect()
+    }
+
+    /// A whole request is refused.
+    fn refuse(&mut self) -> Handled {
+        let wait = self.rng.chance(50).then_some(1_000);
+        match self.rng.below(7) {
+            0 => refused(500, None),
+            1 => refused(503, None),
+            2 => refused(401, None),
+            3 => refused(404, None),
+            _ => refused(429, wait),
+        }
+    }
+
+    fn store(&mut self, ids: &[Id], books: &mut Books) -> Result<(), String> {
+        let mut ids = ids.iter();
+        ids.try_for_each(|id| books.store(*id, self.output))
+    }
+
+    fn bulk(&mut self, items: Items, books: &mut Books) -> Result<Handled, String> {
+        let (mut stored, mut said, mut errors) = (Vec::new(), Vec::new(), false);
+        let few = self.mood == Mood::Busy;
+        for ids in items {
+            let status = match self.rng.below(100) {
+                _ if books.has(&ids, self.output) && self.rng.chance(50) => 409,
+                0..20 if few => 429,
+                20..25 if few => 503,
+                25 if few => 400,
+                _ => 201,
+            };
+            said.push(item(status));
+            errors |= status != 201;
+            match status {
+                201 => self.store(&ids, books)?,
+                400 => books.excuse(&ids, self.output),
+                409 => {}
+                _ => books.may_be_late(&ids, self.output),
+            }
+            if matches!(status, 201 | 409) {
+                stored.extend(ids);
+            }
+        }
+        let body = if errors {
+            json!({"errors": true, "items": said})
+        } else {
+            json!({"errors": false})
+        };
+        let (mut body, mut status) = (body.to_string(), 200);
+        if self.mood == Mood::Odd && self.rng.chance(20) {
+            // A gateway's words, an answer that was cut, one about another request.
+            (body, status) = match self.rng.below(3) {
+                0 => ("<html>502 bad gateway</html>".to_owned(), 502),
+                1 => (body[..body.len() - 2].to_owned(), 200),
+                _ => (json!({"errors": true, "items": []}).to_string(), 200),
+            };
+            books.may_repeat(&stored, self.output);
+        }
+        let answer = answer(status, None, body);
+        Ok(Handled {
+            answer,
+            seen: Vec::new(),
+            stored,
+        })
+    }
+}
+
+fn item(status: u16) -> Value {
+    let (kind, reason) = match status {
+        201 => return json!({"create": {"status": 201}}),
+        400 => ("document_parsing_exception", "failed to parse"),
+        409 => ("version_conflict_engine_exception", "exists already"),
+        429 => ("es_rejected_execution_exception", "write queue full"),
+        _ => ("unavailable_shards_exception", "primary not assigned"),
+    };
+    json!({"create": {"status": status, "error": {"type": kind, "reason": reason}}})
+}
+
+fn refused(status: u16, retry_after_ms: Option<u64>) -> Handled {
+    Handled {
+        answer: answer(status, retry_after_ms, "not now".to_owned()),
+        seen: Vec::new(),
+        stored: Vec::new(),
+    }
+}
+
+fn answer(status: u16, retry_after_ms: Option<u64>, body: String) -> Answer {
+    Answer {
+        status,
+        retry_after_ms,
+        body: body.into(),
+    }
+}

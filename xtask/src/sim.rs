@@ -1,0 +1,181 @@
+//! `cargo xtask sim`: seeds of the simulator, and the defences: patches that break the agent in one
+//! place each, and must turn it red.
+//!
+//! ```text
+//! tracked files -> target/defences/tree --patch--> build -> 200 seeds -> red, or the patch is named
+//! ```
+//!
+//! 1. A patch that does not apply or does not compile is an error, never a red.
+//! 2. The scratch copy is written only where it differs, and has a target directory of its own, so
+//!    that dependencies are built once and each patch builds the agent alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::{self, root};
+use crate::tests::cargo;
+
+/// Seeds within which a patch must be found.
+const SEEDS: &str = "200";
+
+/// `sim`'s exit code for a seed that failed; a panic or a bad command line has another.
+const FAILED: i32 = 3;
+
+/// The arguments of `cargo xtask sim`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Sim {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 200)]
+    pub seeds: u64,
+    /// Replay this one with its trace.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Apply each patch of tests/defences to a copy and demand that it is found.
+    #[arg(long)]
+    pub defences: bool,
+}
+
+/// Runs seeds, one seed, or the defences.
+///
+/// # Errors
+/// A seed failed, or a patch was not found.
+pub fn run(sim: &Sim) -> Result<()> {
+    match sim.seed {
+        _ if sim.defences => defences(),
+        Some(seed) => play("--seed", seed),
+        None => seeds(sim.seeds),
+    }
+}
+
+/// Runs the seeds below `seeds`.
+///
+/// # Errors
+/// A seed failed.
+pub fn seeds(seeds: u64) -> Result<()> {
+    play("--seeds", seeds)
+}
+
+fn play(flag: &str, number: u64) -> Result<()> {
+    let number = number.to_string();
+    cargo(&["run", "-q", "-p", "sim", "--", flag, &number])
+}
+
+/// Demands that each patch turns the simulator red.
+///
+/// # Errors
+/// Names the patch that does not apply, does not compile, or is not found.
+pub fn defences() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let mut patches: Vec<PathBuf> = fs::read_dir(root().join("tests/defences"))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    patches.sort();
+    if patches.is_empty() {
+        bail!("no patch in tests/defences");
+    }
+    let (mut table, mut wrong) = (String::new(), Vec::new());
+    for patch in &patches {
+        let name = patch.file_stem().unwrap_or_default().to_string_lossy();
+        eprintln!("=== {name}");
+        let begun = Instant::now();
+        let said = match scratch.defend(patch) {
+            Ok(red) => format!("red: {red}"),
+            Err(error) => {
+                wrong.push(format!("{}: {error:#}", patch.display()));
+                "NOT FOUND".to_owned()
+            }
+        };
+        let took = begun.elapsed().as_secs_f64();
+        table.push_str(&format!("{name:<40} {took:>6.1} s  {said}\n"));
+    }
+    eprintln!("\n{table}");
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
+    }
+    Ok(())
+}
+
+/// A copy of the tracked tree.
+struct Scratch {
+    home: PathBuf,
+    tree: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let home = root().join("target/defences");
+        let tree = home.join("tree");
+        fs::create_dir_all(&tree).with_context(|| format!("make {}", tree.display()))?;
+        let scratch = Self { home, tree };
+        scratch.fill()?;
+        Ok(scratch)
+    }
+
+    /// Brings the copy to what the tracked files say now.
+    fn fill(&self) -> Result<()> {
+        let listed = Command::new("git")
+            .current_dir(root())
+            .args(["ls-files", "-z"])
+            .output()
+            .context("git ls-files")?;
+        if !listed.status.success() {
+            bail!("git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+        }
+        let listed = String::from_utf8(listed.stdout).context("git ls-files")?;
+        for name in listed.split('\0').filter(|name| !name.is_empty()) {
+            let (from, to) = (root().join(name), self.tree.join(name));
+            // A tracked file may be deleted and not committed yet.
+            let Ok(bytes) = fs::read(&from) else { continue };
+            if fs::read(&to).is_ok_and(|have| have == bytes) {
+                continue;
+            }
+            if let Some(dir) = to.parent() {
+                fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+            }
+            fs::write(&to, bytes).with_context(|| format!("write {}", to.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Says which seed turned red and why.
+    fn defend(&self, patch: &Path) -> Result<String> {
+        self.fill()?;
+        let applied = Command::new("git")
+            .current_dir(&self.tree)
+            // The copy lies inside of the repository and is not part of it.
+            .env("GIT_CEILING_DIRECTORIES", &self.home)
+            .arg("apply")
+            .arg(patch)
+            .output()
+            .context("git apply")?;
+        if !applied.status.success() {
+            let why = String::from_utf8_lossy(&applied.stderr).into_owned();
+            bail!("does not apply any more: {why}");
+        }
+        let target = self.home.join("build");
+        let built = Command::new(build::cargo())
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", &target)
+            .args(["build", "-q", "-p", "sim"])
+            .status()
+            .context("cargo build")?;
+        if !built.success() {
+            bail!("does not compile");
+        }
+        let played = Command::new(target.join("debug/sim"))
+            .args(["--seeds", SEEDS, "--first"])
+            .output()
+            .context("run the simulator")?;
+        let said = String::from_utf8_lossy(&played.stdout);
+        let first = said.lines().next().unwrap_or_default();
+        match played.status.code() {
+            Some(FAILED) => Ok(first.chars().take(100).collect()),
+            Some(0) => bail!("{SEEDS} seeds did not find it"),
+            other => bail!("the simulator ended with {other:?}: {said}"),
+        }
+    }
+}
