@@ -29,9 +29,10 @@ use crate::plan::RungChoice;
 const FILES: usize = 4;
 /// Bytes per append: odd, so that pages are crossed.
 const APPEND_BYTES: usize = 101;
-/// A burst not read within this time counts as unread.
-const PATIENCE: Duration = Duration::from_millis(1000);
-/// The same while a fault is sought, where unread bursts are what is wanted.
+/// A burst that is not read after the reader has slept and looked this often counts as unread. Looks
+/// and not time: a loaded machine may let a thread wait for seconds.
+const PATIENCE: u64 = 50;
+/// While a fault is sought, where unread bursts are what is wanted, time is enough.
 const PATIENCE_FAULTY: Duration = Duration::from_millis(5);
 /// Looks at the wake source without sleeping before each sleep.
 const LOOKS: u32 = 2000;
@@ -186,6 +187,8 @@ fn choice(rung: Rung) -> RungChoice {
 struct Desk {
     /// By file: bytes read so far.
     read: [AtomicU64; FILES],
+    /// How often the reader has slept and looked.
+    looks: AtomicU64,
     unread: AtomicU64,
     done: AtomicBool,
 }
@@ -216,15 +219,10 @@ fn stress(
         short_reads: 0,
         fault,
     };
-    let patience = if fault == Fault::None {
-        PATIENCE
-    } else {
-        PATIENCE_FAULTY
-    };
     let written = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             stay_on(0);
-            let result = write_bursts(&writers, bursts, &desk, patience);
+            let result = write_bursts(&writers, bursts, &desk, fault);
             desk.done.store(true, Ordering::SeqCst);
             result
         });
@@ -246,12 +244,7 @@ fn stress(
     Ok((desk, reader.altered, reader.short_reads, all_on_rung))
 }
 
-fn write_bursts(
-    writers: &[File],
-    bursts: u64,
-    desk: &Desk,
-    patience: Duration,
-) -> anyhow::Result<()> {
+fn write_bursts(writers: &[File], bursts: u64, desk: &Desk, fault: Fault) -> anyhow::Result<()> {
     let pattern = pattern();
     let mut written = [0u64; FILES];
     let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
@@ -264,9 +257,13 @@ fn write_bursts(
             written[which] += APPEND_BYTES as u64;
             linger((dice >> (16 + 8 * append)) % APPEND_GAP_NS);
         }
-        let since = Instant::now();
+        let (since, looks) = (Instant::now(), desk.looks.load(Ordering::SeqCst));
+        let over = || match fault {
+            Fault::None => desk.looks.load(Ordering::SeqCst) > looks + PATIENCE,
+            Fault::ArmAfterRead | Fault::IgnoreEnd => since.elapsed() > PATIENCE_FAULTY,
+        };
         while desk.read[which].load(Ordering::Acquire) < written[which] {
-            if since.elapsed() > patience {
+            if over() {
                 desk.unread.fetch_add(1, Ordering::SeqCst);
                 break;
             }
@@ -302,6 +299,7 @@ impl Reader {
             }
             if woken.is_empty() {
                 wait(wake, &tick)?;
+                desk.looks.fetch_add(1, Ordering::SeqCst);
                 continue;
             }
             for token in woken.drain(..) {
