@@ -10,6 +10,7 @@ use crate::admin::StatusSource;
 use crate::base::count::Registry;
 use crate::deliver::OutputStatus;
 use crate::encode::Outlet;
+use crate::guard::{self, Standing};
 use crate::ledger::{Ledger, LogAccount};
 use crate::tail::Roll;
 use crate::tail::roll::Entry;
@@ -21,6 +22,7 @@ pub struct Status {
     ledger: Arc<Ledger>,
     outlets: Vec<Arc<Outlet>>,
     report: Report,
+    guard: guard::Report,
     io: &'static str,
     readers: usize,
     roll: Arc<Roll>,
@@ -31,11 +33,12 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn new(threads: &Threads, registry: Arc<Registry>) -> Self {
+    pub(super) fn new(threads: &Threads, guard: guard::Report, registry: Arc<Registry>) -> Self {
         Self {
             ledger: Arc::clone(&threads.ledger),
             outlets: threads.outlets.clone(),
             report: threads.report.clone(),
+            guard,
             io: threads.io,
             readers: threads.news.len(),
             roll: Arc::clone(&threads.roll),
@@ -76,6 +79,17 @@ impl Status {
             "files": roll.files.iter().map(|entry| file(entry)).collect::<Vec<_>>(),
         })
     }
+}
+
+fn privileges(guard: &guard::Report) -> Value {
+    let one = |mechanism: &guard::Mechanism| {
+        let said = json!({
+            "holds": mechanism.standing == Standing::Holds, "said": mechanism.said,
+        });
+        (mechanism.name.to_owned(), said)
+    };
+    let all = guard.mechanisms.iter().map(one);
+    all.collect::<serde_json::Map<String, Value>>().into()
 }
 
 fn by_rung(wakes: &[(Rung, u64)]) -> Value {
@@ -131,6 +145,7 @@ impl StatusSource for Status {
                 .map(|skipped| json!({"rung": skipped.rung.name(), "why": skipped.why}))
                 .collect::<Vec<_>>(),
             "io": self.io,
+            "privileges": privileges(&self.guard),
             "readers": self.readers,
             "files_open": files_open,
             "files_asleep": files_asleep,

@@ -305,6 +305,13 @@ impl Probes {
         (sum(COUNT_FIRED), sum(COUNT_REFUSED))
     }
 
+    /// Whether a map can be looked into.
+    pub(crate) fn answer(&self) -> bool {
+        let ebpf = lock(&self.ebpf);
+        let map = ebpf.map("COUNTS").map(PerCpuArray::<_, u64>::try_from);
+        map.is_some_and(|map| map.is_ok_and(|map| map.get(&COUNT_FIRED, 0).is_ok()))
+    }
+
     /// How the attached programs have run.
     pub(crate) fn times(&self) -> Vec<ProbeTime> {
         let ebpf = lock(&self.ebpf);

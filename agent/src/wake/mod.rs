@@ -113,6 +113,12 @@ impl Meter {
         self.0.as_ref().map_or(0, |probes| probes.counts().1)
     }
 
+    /// Whether the kernel lets the calling thread at the probes' maps; true where there are none.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.0.as_ref().is_none_or(|probes| probes.answer())
+    }
+
     /// Run times of the attached programs; zeros unless the kernel measures.
     #[must_use]
     pub fn times(&self) -> Vec<ProbeTime> {
