@@ -34,6 +34,12 @@ impl Names {
     pub fn has(self, name: &str) -> bool {
         CapabilitySet::from_name(name).is_some_and(|one| self.0.contains(one))
     }
+
+    /// How many.
+    #[must_use]
+    pub fn count(self) -> usize {
+        self.0.iter_names().count()
+    }
 }
 
 impl fmt::Display for Names {

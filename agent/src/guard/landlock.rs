@@ -70,7 +70,8 @@ pub fn version() -> Result<String, String> {
     let all = [ABI::V6, ABI::V5, ABI::V4, ABI::V3, ABI::V2, ABI::V1];
     let best = all.into_iter().find_map(made);
     let best = best.ok_or("the kernel has no Landlock (Linux 5.13, `lsm=...,landlock`)")?;
-    Ok(format!("ABI {}", best as i32))
+    let newer = if best == KNOWN { " or newer" } else { "" };
+    Ok(format!("ABI {}{newer}", best as i32))
 }
 
 fn roots(roots: &[PathBuf]) -> Vec<PathBuf> {

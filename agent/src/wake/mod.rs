@@ -22,6 +22,7 @@ mod ladder;
 #[cfg(test)]
 mod selftest;
 mod slots;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 pub use ebpf::ProbeTime;
 pub use ladder::{Ladder, Report, Skipped};
+pub use survey::{Root, Survey, Tried};
 
 use ebpf::{Ear, Probes};
 use inotify::Inotify;
@@ -181,6 +183,12 @@ impl Wake {
             Some(Home::Inotify) => Rung::Inotify,
             None => Rung::SweepOnly,
         }
+    }
+
+    /// Whether the hooks see writes on the file system of this file; inotify serves where not.
+    #[must_use]
+    pub fn covers(&self, file: BorrowedFd<'_>) -> bool {
+        self.ear.as_ref().is_some_and(|ear| ear.covers(file))
     }
 
     /// What to poll for reading; the set never changes.
