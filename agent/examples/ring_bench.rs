@@ -1,7 +1,8 @@
 //! Whether registered buffers are worth their lock on memory: READ against READ_FIXED on a file in
 //! the page cache.
 //!
-//! `cargo run --release --example ring_bench`
+//! `cargo run -p tailwake --example ring_bench`: the copy in the kernel is what is measured, so the
+//! profile does not matter.
 #![expect(clippy::print_stdout, reason = "a bench prints")]
 
 use std::io::Write as _;

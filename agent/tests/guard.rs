@@ -8,7 +8,7 @@ use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::account::Account;
 use harness::generate::{Generator, Options, journal_directory};
@@ -162,6 +162,29 @@ fn files_and_ports_that_are_not_listed_are_refused() {
     });
 }
 
+/// Prints what it costs; a bound would measure the machine.
+#[test]
+fn what_the_guard_costs_is_printed() {
+    let directory = directory("cost");
+    let calls = || {
+        let begun = Instant::now();
+        for _ in 0..200_000 {
+            call(libc::SYS_getppid, [0; 5]);
+        }
+        begun.elapsed().as_nanos() / 200_000
+    };
+    let open = calls();
+    let (took, guarded) = std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            let begun = Instant::now();
+            guard::enter(&confines(&directory, 1), &|| true);
+            (begun.elapsed(), calls())
+        });
+        inside.join().unwrap()
+    });
+    println!("the guard took {took:?}; a call costs {guarded} ns, {open} ns before");
+}
+
 #[test]
 fn a_state_directory_of_another_user_keeps_the_capability_that_writes_it() {
     if !rustix::process::geteuid().is_root() {
@@ -255,36 +278,91 @@ fn privileges_are_kept_where_the_config_says_so() {
     assert_eq!(agent.status()["privileges"], serde_json::json!({}));
 }
 
-/// The rung falls and says why; with probes in the binary, for want of the capabilities.
-#[test]
-fn without_its_capabilities_the_agent_stands_on_inotify_and_says_what_is_missing() {
-    if !rustix::process::geteuid().is_root() {
-        return println!("SKIP: not root");
-    }
-    let directory = directory("falls");
+/// An agent that stands on inotify, with the reason for each rung above; it collects.
+fn falls(name: &str, before: &[&str], cause: &str) {
+    let directory = directory(name);
     let receiver = Receiver::start(Vec::new()).unwrap();
     let url = format!("http://{}", receiver.address());
-    let drop = [
-        "setpriv",
-        "--bounding-set",
-        "-bpf,-perfmon,-sys_admin,-setpcap",
-        "--",
-    ];
-    let mut agent = Agent::start(&directory, &url, "", &drop);
+    let mut agent = Agent::start(&directory, &url, "", before);
     agent.wait_ready();
     let status = agent.status();
-    assert_eq!(status["rung"], "inotify");
+    assert_eq!(status["rung"], "inotify", "{status}");
     let skipped = status["rungs_skipped"].as_array().unwrap();
     assert_eq!(skipped.len(), 3);
     for rung in skipped {
         let why = rung["why"].as_str().unwrap();
-        let cure = why.contains("CAP_BPF and CAP_PERFMON");
-        assert!(cure || why.contains("built without probes"), "{why}");
+        let known = why.contains(cause) || why.contains("built without probes");
+        assert!(known, "{name}: {why}");
+        println!("{name}: {} {why}", rung["rung"]);
     }
     for thread in agent.threads() {
         assert_eq!(thread.held & !DAC_READ_SEARCH, 0);
         assert_eq!((thread.no_new_privs, thread.seccomp), (1, 2));
     }
+    write_line(&directory);
+    wait_until("an acknowledged line", || {
+        let loki = agent.status()["outputs"]["loki"].clone();
+        loki["lines_acknowledged"] == 1 && loki["lines_rejected"] == 0
+    });
+    assert!(agent.end(PATIENCE), "the agent did not end");
+}
+
+/// A new pod's first line.
+fn write_line(directory: &Path) {
+    let pod = directory.join("pods/default_pod_0000/app");
+    fs::create_dir_all(&pod).unwrap();
+    let line = "2026-01-01T00:00:00.000000000Z stdout F a line\n";
+    fs::write(pod.join("0.log"), line).unwrap();
+}
+
+/// With probes in the binary each is missed; without, that is the reason.
+#[test]
+fn without_a_privilege_the_agent_stands_on_inotify_and_says_what_is_missing() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("SKIP: not root");
+    }
+    let cure = "give it CAP_BPF and CAP_PERFMON";
+    for (name, set) in [
+        ("no-bpf", "-bpf,-sys_admin"),
+        ("no-perfmon", "-perfmon,-sys_admin"),
+        ("none-but-read", "-all,+dac_read_search"),
+        ("none", "-all"),
+    ] {
+        falls(name, &["setpriv", "--bounding-set", set, "--"], cure);
+    }
+    let hide = "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"";
+    falls("no-btf", &["unshare", "-m", "sh", "-c", hide, "sh"], "btf");
+}
+
+/// The authorities are read at the first `https` call, after the start.
+#[test]
+fn authorities_can_still_be_read() {
+    if fs::read_dir("/etc/ssl/certs").is_ok_and(|found| found.count() == 0) {
+        return println!("SKIP: this machine trusts nobody");
+    }
+    let directory = directory("authorities");
+    let plain = Receiver::start(Vec::new()).unwrap();
+    let url = format!("https://localhost:{}", plain.address().port());
+    let mut agent = Agent::start(&directory, &url, "", &[]);
+    agent.wait_ready();
+    write_line(&directory);
+    let error = || {
+        let error = agent.status()["outputs"]["loki"]["last_error"].clone();
+        error.as_str().unwrap_or_default().to_owned()
+    };
+    wait_until("a refused handshake", || !error().is_empty());
+    assert!(error().contains("InvalidContentType"), "{}", error());
+}
+
+/// As in a container whose seccomp profile knows no io_uring.
+#[test]
+fn where_io_uring_is_refused_the_agent_reads_with_pread() {
+    let directory = directory("no-ring");
+    let mut agent = Agent::start_without_ring(&directory, "http://127.0.0.1:9");
+    agent.wait_ready();
+    assert_eq!(agent.status()["io"], "pread");
+    assert!(agent.log().contains("io_uring is refused here"));
+    assert!(agent.threads().iter().all(|thread| thread.seccomp == 2));
 }
 
 fn listener() -> TcpListener {

@@ -3,10 +3,12 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use serde_json::Value;
 
 /// How long is waited for what must come.
@@ -51,6 +53,33 @@ impl Thread {
 impl Agent {
     /// Starts it on `directory` with one Loki output at `base`; `before` are words before its own.
     pub(crate) fn start(directory: &Path, base: &str, more: &str, before: &[&str]) -> Self {
+        Self::spawn(directory, base, more, before, |_| {})
+    }
+
+    /// Starts it where io_uring_setup is refused.
+    pub(crate) fn start_without_ring(directory: &Path, base: &str) -> Self {
+        let rules = [(libc::SYS_io_uring_setup, Vec::new())].into();
+        let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        let arch = std::env::consts::ARCH.try_into().unwrap();
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap();
+        let filter: BpfProgram = filter.try_into().unwrap();
+        Self::spawn(directory, base, "", &[], |command| {
+            let apply = move || {
+                let applied = seccompiler::apply_filter(&filter);
+                applied.map_err(|_| std::io::ErrorKind::PermissionDenied.into())
+            };
+            // SAFETY: between fork and exec two system calls are made and nothing is allocated.
+            unsafe { command.pre_exec(apply) };
+        })
+    }
+
+    fn spawn(
+        directory: &Path,
+        base: &str,
+        more: &str,
+        before: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let spare = TcpListener::bind("127.0.0.1:0").unwrap();
         let admin = spare.local_addr().unwrap();
         drop(spare);
@@ -68,14 +97,15 @@ impl Agent {
         let binary = env!("CARGO_BIN_EXE_tailwake");
         let mut line: Vec<&str> = before.to_vec();
         line.extend([binary, "run", "--config", config.to_str().unwrap()]);
-        let child = Command::new(line[0])
+        let mut command = Command::new(line[0]);
+        command
             .args(&line[1..])
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(words)
-            .spawn()
-            .unwrap();
+            .stderr(words);
+        prepare(&mut command);
+        let child = command.spawn().unwrap();
         Self { child, admin, log }
     }
 
