@@ -91,6 +91,7 @@ fn plan(kind: OutputKind) -> Plan {
         }],
         limits: Limits::default(),
         wake: Wake::default(),
+        privileges: tailwake::plan::Privileges::default(),
     }
 }
 

@@ -90,6 +90,7 @@ fn plan(stages: Vec<Stage>) -> Plan {
         outputs: Vec::new(),
         limits: Limits::default(),
         wake: Wake::default(),
+        privileges: tailwake::plan::Privileges::default(),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod deliver;
 pub mod discover;
 pub mod encode;
+pub mod guard;
 pub mod ledger;
 pub mod line;
 pub mod machine;

@@ -42,6 +42,7 @@ pub fn run(test: &Test) -> Result<()> {
         ),
         ("unit", 240, Box::new(cargo(&["test", "-q", "--workspace"]))),
         ("simulator", 40, Box::new(|| sim::seeds(200))),
+        ("least privilege", 120, Box::new(least_privilege)),
         ("demo node", 60, Box::new(run::demo)),
         ("wake rungs", 100, Box::new(path::run_default)),
         ("stock kernel", 150, Box::new(kernels::run_default)),
@@ -98,6 +99,21 @@ pub(crate) fn cargo(args: &[&str]) -> Result<()> {
         .status()?;
     if !status.success() {
         bail!("cargo {} ended with {status}", args.join(" "));
+    }
+    Ok(())
+}
+
+/// The guard's tests again with the probes embedded, so that the ladder has something to lose.
+fn least_privilege() -> Result<()> {
+    let status = Command::new(build::cargo())
+        .current_dir(root())
+        .args([
+            "test", "-q", "-p", "tailwake", "--test", "guard", "--test", "probe",
+        ])
+        .env(build::OBJECT_VARIABLE, build::target().join("bpf/probes.o"))
+        .status()?;
+    if !status.success() {
+        bail!("the guard's tests with probes ended with {status}");
     }
     Ok(())
 }

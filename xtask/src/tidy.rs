@@ -31,6 +31,7 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     ("machine", &[]),
+    ("guard", &[]),
     ("admin", &[]),
 ];
 

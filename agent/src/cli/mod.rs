@@ -1,6 +1,9 @@
 //! The command line.
 //!
-//! Exit codes: 0 = done, 1 = the agent or the check failed, 2 = the command line is wrong.
+//! Exit codes: 0 = done, 1 = the agent or the check failed, 2 = the command line is wrong. `probe`
+//! has its own.
+
+mod probe;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -51,6 +54,8 @@ enum Command {
         )]
         config: PathBuf,
     },
+    /// Say which wake rungs load on this node, what covers the log roots, and what to change.
+    Probe(probe::Probe),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -81,6 +86,7 @@ pub fn main() -> ExitCode {
                     let page = config::check(&plan, cpus).map_err(anyhow::Error::msg)?;
                     Ok(writeln!(std::io::stdout(), "{page}")?)
                 }),
+            Command::Probe(probe) => return probe::run(&probe),
         };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -118,6 +118,7 @@ impl Bed {
             outputs: vec![output],
             limits: Limits::default(),
             wake: Wake::default(),
+            privileges: crate::plan::Privileges::default(),
         };
         let registry = Registry::default();
         let (lanes, encoders) = (Bell::silent(), Vec::new());

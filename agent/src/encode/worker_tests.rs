@@ -82,6 +82,7 @@ fn plan(windows: &[u64], batch_bytes: u64) -> Plan {
         outputs: windows.iter().enumerate().map(output).collect(),
         limits: Limits::default(),
         wake: Wake::default(),
+        privileges: crate::plan::Privileges::default(),
     }
 }
 

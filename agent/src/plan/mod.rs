@@ -49,6 +49,8 @@ pub struct Plan {
     pub limits: Limits,
     /// How the agent learns of new bytes.
     pub wake: Wake,
+    /// What it may still do after its start.
+    pub privileges: Privileges,
 }
 
 /// Steps that the records of some inputs go through.
@@ -178,5 +180,18 @@ impl Default for Wake {
             pace_ms: 5,
             sweep_ms: 120_000,
         }
+    }
+}
+
+/// What the agent may still do after its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Privileges {
+    /// Whether what is not used any more is given up.
+    pub drop: bool,
+}
+
+impl Default for Privileges {
+    fn default() -> Self {
+        Self { drop: true }
     }
 }

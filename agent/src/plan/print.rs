@@ -165,6 +165,8 @@ impl Page<'_> {
         self.line(2, format!("io: {}", face(wake.io)));
         self.line(2, format!("pace: {}", duration(wake.pace_ms)));
         self.line(2, format!("sweep: {}", duration(wake.sweep_ms)));
+        self.line(0, "privileges:");
+        self.line(2, format!("drop: {}", plan.privileges.drop));
     }
 
     fn inputs(&mut self) {

@@ -1,5 +1,6 @@
 //! The control thread: signals, discovery, delivery, admin, and the pace of positions.
 
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +19,7 @@ use crate::base::count::Registry;
 use crate::base::time::{Clock, Mono};
 use crate::deliver::{Deliverer, HttpTransport};
 use crate::discover::{Event, Tree};
+use crate::guard;
 use crate::machine::MachineFiles;
 use crate::plan::Plan;
 
@@ -46,16 +48,29 @@ struct Control {
     news: std::collections::VecDeque<Event>,
 }
 
+/// What was made before the first turn.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) threads: Threads,
+    /// The admin listener, bound.
+    pub(super) listener: Option<TcpListener>,
+    pub(super) guard: guard::Report,
+    pub(super) state: State,
+    pub(super) registry: Arc<Registry>,
+}
+
 /// Runs until a signal ends it.
 ///
 /// # Errors
 /// What kept it from starting.
-pub(super) async fn control(
-    plan: &Plan,
-    threads: Threads,
-    state: State,
-    registry: Arc<Registry>,
-) -> anyhow::Result<()> {
+pub(super) async fn control(plan: &Plan, start: Start) -> anyhow::Result<()> {
+    let Start {
+        threads,
+        listener,
+        guard,
+        state,
+        registry,
+    } = start;
     let (stop, stopped) = watch::channel(false);
     let node = rustix::system::uname()
         .nodename()
@@ -72,13 +87,13 @@ pub(super) async fn control(
         seed(&threads),
         crate::encode::recompose,
     )));
-    let status = Arc::new(Status::new(&threads, &deliverer, Arc::clone(&registry)));
-    if let Some(address) = plan.admin {
-        let listener = std::net::TcpListener::bind(address).with_context(|| {
-            format!("listen on {address} for /metrics and /status (`admin.listen`)")
-        })?;
-        let address = listener.local_addr().unwrap_or(address);
-        tracing::info!(%address, "listening for /metrics, /status, /ready and /healthz");
+    let status = Arc::new(Status::new(
+        &threads,
+        &deliverer,
+        guard,
+        Arc::clone(&registry),
+    ));
+    if let Some(listener) = listener {
         let source = Arc::clone(&status) as Arc<dyn crate::admin::StatusSource>;
         tokio::spawn(crate::admin::serve(
             listener,

@@ -1,6 +1,7 @@
 //! Wiring: makes the rooms of a plan, starts their threads, and ends them in order.
 //!
 //! ```text
+//! start: state -> admin bound -> hooks and rings -> guard -> threads
 //! control (tokio): signals, discovery, delivery, admin
 //! readers: discover::Event -> Feed      encoders: Feed -> Request      disk: positions
 //! end: discovery -> readers -> encoders -> delivery -> ledger -> disk
@@ -11,6 +12,7 @@
 //!    off stays unacknowledged in its file and is read again at the next start.
 
 mod alarm;
+mod confine;
 mod control;
 mod disk;
 mod health;
@@ -19,6 +21,7 @@ mod status;
 mod threads;
 mod unread;
 
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -26,6 +29,7 @@ use anyhow::Context as _;
 pub use status::Status;
 
 use crate::base::count::Registry;
+use crate::guard;
 use crate::plan::Plan;
 
 /// What a run is told beside its plan.
@@ -47,6 +51,31 @@ pub fn run(plan: Plan, options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the control thread's runtime")?;
-    let threads = threads::Threads::start(&plan, options, positions, &registry)?;
-    runtime.block_on(control::control(&plan, threads, state, registry))
+    let listener = plan.admin.map(listen).transpose()?;
+    let attached = threads::Attached::new(&plan, options)?;
+    let guard = if plan.privileges.drop {
+        guard::enter(&confine::confines(&plan), &|| attached.maps_answer())
+    } else {
+        tracing::info!("privileges are kept, as `privileges.drop: false` says");
+        guard::Report::default()
+    };
+    let threads = threads::Threads::start(&plan, attached, positions, &registry)?;
+    let start = control::Start {
+        threads,
+        listener,
+        guard,
+        state,
+        registry,
+    };
+    runtime.block_on(control::control(&plan, start))
+}
+
+/// Binds the admin listener: its port may need a privilege.
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("listen on {address} for /metrics and /status (`admin.listen`)")
+    })?;
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(%address, "listening for /metrics, /status, /ready and /healthz");
+    Ok(listener)
 }

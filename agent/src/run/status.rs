@@ -12,6 +12,7 @@ use crate::base::count::Registry;
 use crate::base::time::{Clock as _, MachineClock};
 use crate::deliver::Deliverer;
 use crate::encode::Outlet;
+use crate::guard::{self, Standing};
 use crate::ledger::{Ledger, LogAccount};
 use crate::tail::Roll;
 use crate::tail::roll::Entry;
@@ -23,6 +24,7 @@ pub struct Status {
     ledger: Arc<Ledger>,
     outlets: Vec<Arc<Outlet>>,
     report: Report,
+    guard: guard::Report,
     io: &'static str,
     readers: usize,
     roll: Arc<Roll>,
@@ -38,12 +40,14 @@ impl Status {
     pub(super) fn new(
         threads: &Threads,
         deliverer: &Arc<Mutex<Deliverer>>,
+        guard: guard::Report,
         registry: Arc<Registry>,
     ) -> Self {
         Self {
             ledger: Arc::clone(&threads.ledger),
             outlets: threads.outlets.clone(),
             report: threads.report.clone(),
+            guard,
             io: threads.io,
             readers: threads.news.len(),
             roll: Arc::clone(&threads.roll),
@@ -80,6 +84,17 @@ impl Status {
             "files": roll.files.iter().map(|entry| file(entry)).collect::<Vec<_>>(),
         })
     }
+}
+
+fn privileges(guard: &guard::Report) -> Value {
+    let one = |mechanism: &guard::Mechanism| {
+        let said = json!({
+            "holds": mechanism.standing == Standing::Holds, "said": mechanism.said,
+        });
+        (mechanism.name.to_owned(), said)
+    };
+    let all = guard.mechanisms.iter().map(one);
+    all.collect::<serde_json::Map<String, Value>>().into()
 }
 
 fn by_rung(wakes: &[(Rung, u64)]) -> Value {
@@ -138,6 +153,7 @@ impl StatusSource for Status {
                 .map(|skipped| json!({"rung": skipped.rung.name(), "why": skipped.why}))
                 .collect::<Vec<_>>(),
             "io": self.io,
+            "privileges": privileges(&self.guard),
             "readers": self.readers,
             "files_open": files_open,
             "files_asleep": files_asleep,

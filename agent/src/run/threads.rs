@@ -1,4 +1,7 @@
 //! The data threads: readers and encoders.
+//!
+//! Hooks and rings are made first, while there is one thread; the guard stands between them and the
+//! first thread that is started.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +24,7 @@ use crate::ledger::Ledger;
 use crate::ledger::positions::Positions;
 use crate::machine::MachineFiles;
 use crate::plan::Plan;
-use crate::plan::memory::Memory;
+use crate::plan::memory::{self, Memory};
 use crate::stage::Program;
 use crate::tail::eventfd::EventFd;
 use crate::tail::{MachineRing, Reader, Ring, Roll, Settings};
@@ -111,23 +114,68 @@ impl Rings for NotifyBell {
     }
 }
 
+/// What needs privileges: the ladder's hooks, and the rings. No thread yet.
+#[derive(Debug)]
+pub(super) struct Attached {
+    memory: memory::Threads,
+    rings: Vec<(MachineRing, EventFd)>,
+    report: Report,
+    meter: Meter,
+}
+
+impl Attached {
+    /// Attaches and makes them.
+    ///
+    /// # Errors
+    /// What kept one from being made.
+    pub(super) fn new(plan: &Plan, options: Options) -> anyhow::Result<Self> {
+        let cpus = options
+            .cpus
+            .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+        let memory = Memory::threads(plan, cpus).map_err(anyhow::Error::msg)?;
+        let readers = memory.readers;
+        tracing::info!(readers, encoders = memory.encoders, memory = %memory.memory, "memory ceiling");
+        let (wakes, report) = Ladder::choose(plan.wake.rung, &roots(plan), readers, FILES_MAX);
+        let meter = wakes.first().map(Wake::meter).unwrap_or_default();
+        let mut rings = Vec::new();
+        for wake in wakes {
+            let eventfd = EventFd::new().context("make a reader's event descriptor")?;
+            let ring = MachineRing::new(plan.wake.io, wake, eventfd.clone())
+                .context("start a reader: io_uring was demanded by `wake.io: uring`")?;
+            rings.push((ring, eventfd));
+        }
+        Ok(Self {
+            memory,
+            rings,
+            report,
+            meter,
+        })
+    }
+
+    /// Whether the probes' maps answer this thread; true where there are none.
+    pub(super) fn maps_answer(&self) -> bool {
+        self.meter.answers()
+    }
+}
+
 impl Threads {
-    /// Starts them.
+    /// Starts them; they inherit what the calling thread may do.
     ///
     /// # Errors
     /// What kept one from starting.
     pub(super) fn start(
         plan: &Plan,
-        options: Options,
+        attached: Attached,
         positions: Positions,
         registry: &Arc<Registry>,
     ) -> anyhow::Result<Self> {
-        let cpus = options
-            .cpus
-            .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-        let threads = Memory::threads(plan, cpus).map_err(anyhow::Error::msg)?;
+        let Attached {
+            memory: threads,
+            rings,
+            report,
+            meter,
+        } = attached;
         let (readers, encoders) = (threads.readers, threads.encoders);
-        tracing::info!(readers, encoders, memory = %threads.memory, "memory ceiling");
         let clock = MachineClock::new();
         let health = Arc::new(Health::default());
         let control = Arc::new(tokio::sync::Notify::new());
@@ -136,11 +184,7 @@ impl Threads {
             .iter()
             .map(|parker| Bell::new(Arc::new(ParkBell(parker.unparker().clone()))))
             .collect();
-        let eventfds = (0..readers)
-            .map(|_| EventFd::new())
-            .collect::<std::io::Result<Vec<_>>>()
-            .context("make the readers' event descriptors")?;
-        let reader_bells: Vec<Bell> = eventfds.iter().map(EventFd::bell).collect();
+        let reader_bells: Vec<Bell> = rings.iter().map(|(_, bell)| bell.bell()).collect();
         let lanes = Bell::new(Arc::new(NotifyBell(Arc::clone(&control))));
         let outlets: Vec<Arc<Outlet>> = (plan.outputs.iter().enumerate())
             .map(|(i, output)| {
@@ -190,13 +234,10 @@ impl Threads {
                     .context("start an encoder thread")?,
             );
         }
-        let roots = roots(plan);
-        let (wakes, report) = Ladder::choose(plan.wake.rung, &roots, readers, FILES_MAX);
-        let meter = wakes.first().map(Wake::meter).unwrap_or_default();
         let roll = Arc::new(Roll::new(registry));
         let buffers = (threads.memory.pool_buffers / readers).max(1);
         let buffer_bytes = plan.limits.buffer_bytes.0 as usize;
-        let mut start = ReaderStart {
+        let start = ReaderStart {
             plan,
             ledger: &ledger,
             feeds: &feeds,
@@ -207,11 +248,11 @@ impl Threads {
             clock,
             pool: (buffers, buffer_bytes),
             roll: &roll,
-            io: "",
         };
+        let io = rings.first().map_or("", |(ring, _)| ring.name());
         let mut reader_threads = Vec::new();
         let mut news = Vec::new();
-        for (number, (wake, eventfd)) in wakes.into_iter().zip(eventfds).enumerate() {
+        for (number, (ring, eventfd)) in rings.into_iter().enumerate() {
             let queue = Arc::new(ArrayQueue::new(NEWS_MAX));
             let heard = Arc::new(AtomicU64::new(0));
             news.push(News {
@@ -220,9 +261,8 @@ impl Threads {
                 told: 0,
                 heard: Arc::clone(&heard),
             });
-            reader_threads.push(start.reader(number, wake, eventfd, (queue, heard))?);
+            reader_threads.push(start.reader(number, ring, &eventfd, (queue, heard))?);
         }
-        let io = start.io;
         Ok(Self {
             roll,
             meter,
@@ -265,7 +305,8 @@ impl Threads {
 /// Files that one agent may watch at once.
 const FILES_MAX: u32 = 16_384;
 
-fn roots(plan: &Plan) -> Vec<std::path::PathBuf> {
+/// Where the inputs lie.
+pub(super) fn roots(plan: &Plan) -> Vec<std::path::PathBuf> {
     let root = |input: &crate::plan::Input| match &input.kind {
         crate::plan::InputKind::Pods { root } => root.clone(),
     };
@@ -283,22 +324,18 @@ struct ReaderStart<'a> {
     clock: MachineClock,
     pool: (usize, usize),
     roll: &'a Arc<Roll>,
-    io: &'static str,
 }
 
 impl ReaderStart<'_> {
     fn reader(
-        &mut self,
+        &self,
         number: usize,
-        wake: Wake,
-        eventfd: EventFd,
+        ring: MachineRing,
+        eventfd: &EventFd,
         (news, heard): (Arc<ArrayQueue<Event>>, Arc<AtomicU64>),
     ) -> anyhow::Result<JoinHandle<()>> {
         let plan = self.plan;
         let pool = Pool::new(self.pool.0, self.pool.1, eventfd.bell());
-        let ring = MachineRing::new(plan.wake.io, wake, eventfd)
-            .context("start a reader: io_uring was demanded by `wake.io: uring`")?;
-        self.io = ring.name();
         let settings = Settings {
             number,
             pace_ms: plan.wake.pace_ms,

@@ -14,8 +14,10 @@
 //! 3. Events of an earlier generation of a slot wake nobody, and are counted.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_ebpf::{BLOOM_BYTES, COUNT_FIRED, COUNT_REFUSED, Place, READERS_MAX};
@@ -70,6 +72,7 @@ pub(crate) struct Probes {
     tables: Mutex<Tables>,
     /// Holds the programs' attachments; they end with it.
     ebpf: Mutex<Ebpf>,
+    books: Vec<Book>,
 }
 
 struct Tables {
@@ -147,6 +150,7 @@ pub(crate) fn load(
         kinds: covered,
         flags,
         tables: Mutex::new(tables),
+        books: Book::of_loaded(&ebpf),
         ebpf: Mutex::new(ebpf),
     });
     let ear = |(reader, ring)| Ear {
@@ -305,19 +309,54 @@ impl Probes {
         (sum(COUNT_FIRED), sum(COUNT_REFUSED))
     }
 
+    /// Whether a map can be looked into.
+    pub(crate) fn answer(&self) -> bool {
+        let ebpf = lock(&self.ebpf);
+        let map = ebpf.map("COUNTS").map(PerCpuArray::<_, u64>::try_from);
+        map.is_some_and(|map| map.is_ok_and(|map| map.get(&COUNT_FIRED, 0).is_ok()))
+    }
+
     /// How the attached programs have run.
     pub(crate) fn times(&self) -> Vec<ProbeTime> {
-        let ebpf = lock(&self.ebpf);
-        let time = |(name, program): (&str, &aya::programs::Program)| {
-            let info = program.info().ok()?;
-            let run_ns = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
-            Some(ProbeTime {
+        self.books.iter().filter_map(Book::read).collect()
+    }
+}
+
+/// The kernel's page on one loaded program. It is opened when the program is loaded: later the
+/// guard leaves neither bpf(2)'s question nor /proc.
+#[derive(Debug)]
+struct Book {
+    name: String,
+    page: File,
+}
+
+impl Book {
+    /// Of all programs that are loaded; one whose page cannot be opened has none.
+    fn of_loaded(ebpf: &Ebpf) -> Vec<Self> {
+        let book = |(name, program): (&str, &aya::programs::Program)| {
+            let number = program.fd().ok()?.as_fd().as_raw_fd();
+            Some(Self {
                 name: name.to_owned(),
-                run_ns,
-                runs: info.run_count(),
+                page: File::open(format!("/proc/self/fdinfo/{number}")).ok()?,
             })
         };
-        ebpf.programs().filter_map(time).collect()
+        ebpf.programs().filter_map(book).collect()
+    }
+
+    /// Each read from the start shows the counts as they are by then.
+    fn read(&self) -> Option<ProbeTime> {
+        let mut bytes = [0; 1024];
+        let length = self.page.read_at(&mut bytes, 0).ok()?;
+        let text = std::str::from_utf8(bytes.get(..length)?).ok()?;
+        let number = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+            line.trim().parse().ok()
+        };
+        Some(ProbeTime {
+            name: self.name.clone(),
+            run_ns: number("run_time_ns:")?,
+            runs: number("run_cnt:")?,
+        })
     }
 }
 

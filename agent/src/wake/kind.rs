@@ -61,6 +61,31 @@ impl Kinds {
     }
 }
 
+/// The file system's name, or its magic number.
+pub(crate) fn name(found: &StatFs) -> String {
+    // linux/magic.h, but for the first four.
+    const OTHERS: [(u64, &str); 8] = [
+        (0x794c_7630, "overlay"),
+        (0x6969, "nfs"),
+        (0x6573_5546, "fuse"),
+        (0xf2f5_2010, "f2fs"),
+        (0x2fc1_2fc1, "zfs"),
+        (0x9fa0, "proc"),
+        (0xca45_1a4e, "bcachefs"),
+        (0x0102_1997, "9p"),
+    ];
+    let magic = magic(found);
+    let probed = [
+        (EXT4, "ext4"),
+        (TMPFS, "tmpfs"),
+        (XFS, "xfs"),
+        (BTRFS, "btrfs"),
+    ];
+    let mut all = probed.iter().chain(&OTHERS);
+    let known = all.find(|(number, _)| *number == magic);
+    known.map_or_else(|| format!("{magic:#x}"), |(_, name)| (*name).to_owned())
+}
+
 /// The magic number, without the sign that some architectures give it.
 #[expect(clippy::cast_sign_loss, reason = "a bit pattern, not a number")]
 fn magic(found: &StatFs) -> u64 {

@@ -22,6 +22,7 @@ mod ladder;
 #[cfg(test)]
 mod selftest;
 mod slots;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 pub use ebpf::ProbeTime;
 pub use ladder::{Ladder, Report, Skipped};
+pub use survey::{Root, Survey, Tried};
 
 use ebpf::{Ear, Probes};
 use inotify::Inotify;
@@ -113,6 +115,12 @@ impl Meter {
         self.0.as_ref().map_or(0, |probes| probes.counts().1)
     }
 
+    /// Whether the kernel lets the calling thread at the probes' maps; true where there are none.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.0.as_ref().is_none_or(|probes| probes.answer())
+    }
+
     /// Run times of the attached programs; zeros unless the kernel measures.
     #[must_use]
     pub fn times(&self) -> Vec<ProbeTime> {
@@ -175,6 +183,12 @@ impl Wake {
             Some(Home::Inotify) => Rung::Inotify,
             None => Rung::SweepOnly,
         }
+    }
+
+    /// Whether the hooks see writes on the file system of this file; inotify serves where not.
+    #[must_use]
+    pub fn covers(&self, file: BorrowedFd<'_>) -> bool {
+        self.ear.as_ref().is_some_and(|ear| ear.covers(file))
     }
 
     /// What to poll for reading; the set never changes.

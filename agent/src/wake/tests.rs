@@ -159,3 +159,16 @@ fn hooks_before_the_size_moves_say_where_it_will_end() {
         assert_eq!(wakes[0].expected_end(0), want);
     }
 }
+
+/// Where there are probes, the kernel's page names every attached program, at any time.
+#[test]
+fn the_meter_reads_each_attached_program() {
+    let mut wakes = wakes(RungChoice::Auto, 1, 8);
+    let wake = &mut wakes[0];
+    let meter = wake.meter();
+    assert_eq!(
+        meter.times().is_empty(),
+        matches!(wake.rung(), Rung::Inotify | Rung::SweepOnly)
+    );
+    assert!(meter.answers());
+}

@@ -81,6 +81,22 @@ impl Agent {
         }
     }
 
+    /// Every thread is under seccomp and holds CAP_DAC_READ_SEARCH at the most.
+    pub(super) fn is_restricted(&self) -> Result<()> {
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let status = std::fs::read_to_string(task?.path().join("status"))?;
+            let field = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name));
+                line.unwrap_or_default().trim().to_owned()
+            };
+            let held = u64::from_str_radix(&field("CapEff:"), 16)?;
+            if held & !DAC_READ_SEARCH != 0 || field("Seccomp:") != "2" {
+                bail!("thread {} is not restricted: {status}", field("Name:"));
+            }
+        }
+        Ok(())
+    }
+
     /// The end of its log.
     pub(super) fn last_words(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
@@ -168,3 +184,5 @@ const SWEEP: &str = "100ms";
 
 /// Between two looks at a status that is awaited.
 const LOOK: Duration = Duration::from_millis(10);
+/// Bit 2 of the capability sets in /proc.
+const DAC_READ_SEARCH: u64 = 1 << 2;

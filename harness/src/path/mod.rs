@@ -11,7 +11,8 @@
 //!    not acknowledged within the patience fails, with file and offsets.
 //! 3. No sweep runs, but where it is the rung. Every wake that `/status` knows is by the demanded rung, and every container
 //!    has some.
-//! 4. In the closing rounds a line is written only when `/status` says that every open file sleeps,
+//! 4. All of it is done by threads that have given up their privileges.
+//! 5. In the closing rounds a line is written only when `/status` says that every open file sleeps,
 //!    and each file must have been roused by its rung afterwards.
 
 mod agent;
@@ -125,6 +126,7 @@ fn test(
 ) -> Result<String> {
     let status = agent.settled(path.containers, patience)?;
     demand(path, &status)?;
+    agent.is_restricted()?;
     node.write(path.bursts, patience, receiver.tally())
         .map_err(|unread| explain(&unread, agent))?;
     for _ in 0..CLOSING_ROUNDS {

@@ -68,6 +68,7 @@ sections! {
             "The listener for `/metrics`, `/status`, `/ready`, `/healthz`.";
         "limits": "map", "see below", "Numbers that bound memory and time.";
         "wake": "map", "see below", "How the agent learns of new bytes.";
+        "privileges": "map", "see below", "What the agent may still do once it has started.";
         "inputs": "map by name", "", "Where lines come from.";
         "pipelines": "map by name", "", "What is done with the lines of which inputs.";
         "entries": "map by name of lists of stages", "none", "Stages that `goto` leads to.";
@@ -95,6 +96,12 @@ sections! {
         "io": "`auto`, `uring`, `pread`", "auto", "What reads; `auto` = io_uring where allowed.";
         "pace": "duration", "5ms", "A busy file is served no more often than this.";
         "sweep": "duration, 0 = never", "2m", "Time between two sweeps of all sizes.";
+    }
+    /// Privileges.
+    PRIVILEGES = "privileges" {
+        "drop": "`true` or `false`", "true",
+            "Whether capabilities, system calls, files and ports that are not used are given up \
+             once all hooks are attached; see privileges.md.";
     }
     /// An input.
     INPUT = "inputs.NAME" {

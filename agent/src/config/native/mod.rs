@@ -25,7 +25,8 @@ use crate::base::outputs::OUTPUTS_MAX;
 use crate::base::size::ByteSize;
 use crate::plan::memory::Memory;
 use crate::plan::{
-    Entry, Input, InputKind, IoChoice, Limits, Pipeline, Plan, RungChoice, StartAt, Step, Wake,
+    Entry, Input, InputKind, IoChoice, Limits, Pipeline, Plan, Privileges, RungChoice, StartAt,
+    Step, Wake,
 };
 
 /// Reader and encoder threads that may be asked for.
@@ -48,6 +49,8 @@ const FACES: [(&str, IoChoice); 3] = [
     ("uring", IoChoice::Uring),
     ("pread", IoChoice::Pread),
 ];
+
+const SWITCH: [(&str, bool); 2] = [("true", true), ("false", false)];
 
 /// Makes a plan of a tree. What is wrong goes to `report`; the plan counts only if nothing is.
 pub(super) fn lower(root: &Node, report: &mut Report<'_>) -> Plan {
@@ -84,6 +87,7 @@ pub(super) fn lower(root: &Node, report: &mut Report<'_>) -> Plan {
         admin: map.get("admin").and_then(|node| admin(node, report)),
         limits: limits(&map, report),
         wake: wake(&map, report),
+        privileges: privileges(&map, report),
         inputs: inputs
             .iter()
             .filter_map(|(key, node)| input(key, node, report))
@@ -211,6 +215,17 @@ fn wake(map: &Fields<'_>, report: &mut Report<'_>) -> Wake {
         io: map.choice("io", &FACES, default.io, report),
         pace_ms: map.duration("pace", default.pace_ms, 0, report),
         sweep_ms: map.duration("sweep", default.sweep_ms, 0, report),
+    }
+}
+
+fn privileges(map: &Fields<'_>, report: &mut Report<'_>) -> Privileges {
+    let default = Privileges::default();
+    let Some(node) = map.get("privileges") else {
+        return default;
+    };
+    let map = Fields::open(node, &keys::PRIVILEGES, report);
+    Privileges {
+        drop: map.choice("drop", &SWITCH, default.drop, report),
     }
 }
 

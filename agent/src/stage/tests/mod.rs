@@ -56,6 +56,7 @@ fn plan(steps: Vec<Step>, record_max: u64) -> Plan {
             ..Limits::default()
         },
         wake: Wake::default(),
+        privileges: crate::plan::Privileges::default(),
     }
 }
 

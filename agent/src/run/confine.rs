@@ -1,0 +1,117 @@
+//! What the agent must still reach once it has started: the guard's confines, from the plan.
+//!
+//! 1. The resolver reads its files at every look-up, and the directory of a linked one is listed
+//!    too, since it is replaced by renaming.
+//! 2. A file that is replaced by renaming in a directory that is not listed (`/etc` itself holds
+//!    `shadow`) is refused until the next start.
+
+use std::path::{Path, PathBuf};
+
+use http::Uri;
+
+use super::threads;
+use crate::guard::Confines;
+use crate::plan::{OutputKind, Plan};
+
+/// What glibc's resolver reads.
+const RESOLVER: [&str; 6] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+];
+
+/// Its modules, which are loaded at the first look-up.
+const LIBRARIES: [&str; 6] = [
+    "/etc/ld.so.cache",
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+];
+
+/// Where distributions keep authorities; links between them lead to one another.
+const AUTHORITIES: [&str; 6] = [
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/usr/share/pki",
+];
+
+/// Variables that name others.
+const AUTHORITY_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// aya asks how many CPUs there may be at each look into a map by CPU; the C library asks for its
+/// arenas.
+const MACHINE: [&str; 1] = ["/sys/devices/system/cpu"];
+
+/// The confines of a plan.
+pub(super) fn confines(plan: &Plan) -> Confines {
+    let mut read: Vec<PathBuf> = Vec::new();
+    let fixed = RESOLVER.iter().chain(&LIBRARIES).chain(&AUTHORITIES);
+    read.extend(fixed.chain(&MACHINE).map(PathBuf::from));
+    read.extend(RESOLVER.iter().filter_map(|file| linked_directory(file)));
+    let named = AUTHORITY_VARIABLES.iter().filter_map(std::env::var_os);
+    read.extend(named.map(PathBuf::from));
+    // A panic's backtrace names functions by it.
+    read.extend(std::env::current_exe());
+    Confines {
+        read,
+        roots: threads::roots(plan),
+        state: plan.state.clone(),
+        ports: ports(plan),
+    }
+}
+
+/// The directory that a linked file lies in, unless that is `/etc` or the root.
+fn linked_directory(file: &str) -> Option<PathBuf> {
+    let target = std::fs::canonicalize(file).ok()?;
+    let parent = target.parent()?;
+    let is_wide = [Path::new("/etc"), Path::new("/")].contains(&parent);
+    (!is_wide).then(|| parent.to_owned())
+}
+
+/// The outputs' ports; `None` when one cannot be told.
+fn ports(plan: &Plan) -> Option<Vec<u16>> {
+    let urls = plan.outputs.iter().flat_map(|output| match &output.kind {
+        OutputKind::Loki(loki) => std::slice::from_ref(&loki.url),
+        OutputKind::Elasticsearch(search) => &search.urls,
+    });
+    let mut ports = urls.map(|url| port(url)).collect::<Option<Vec<u16>>>()?;
+    ports.sort_unstable();
+    ports.dedup();
+    Some(ports)
+}
+
+fn port(url: &str) -> Option<u16> {
+    let uri: Uri = url.parse().ok()?;
+    let default = match uri.scheme_str() {
+        Some("http") => Some(80),
+        Some("https") => Some(443),
+        Some(_) | None => None,
+    };
+    uri.port_u16().or(default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_the_urls_or_its_schemes() {
+        assert_eq!(port("http://u:p@loki:3100/loki/api/v1/push"), Some(3100));
+        assert_eq!(port("https://loki/push"), Some(443));
+        assert_eq!(port("http://[::1]"), Some(80));
+        assert_eq!(port("unix:/run/loki"), None);
+    }
+
+    #[test]
+    fn a_file_of_etc_itself_opens_no_directory() {
+        assert_eq!(linked_directory("/etc/passwd"), None);
+    }
+}
