@@ -10,12 +10,13 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, root};
 use crate::run::agent::build_release;
-use crate::{e2e, kernels, path, run, tidy};
+use crate::{e2e, kernels, node, path, run, tidy};
 
 /// The arguments of `cargo xtask test`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Test {
-    /// Everything, as before an issue is closed: also 5,000 seeds of the simulator.
+    /// Everything, as before an issue is closed: also a real Kubernetes node (whose first build takes
+    /// some 10 minutes) and 5,000 seeds of the simulator.
     #[arg(long)]
     pub all: bool,
     /// Only the suites whose name holds this word.
@@ -66,6 +67,7 @@ pub fn run(test: &Test) -> Result<()> {
             seeds: 5_000,
             seed: None,
         };
+        suites.push(("real node", 240, Box::new(node::run_default)));
         suites.push(("many seeds", 600, Box::new(move || sim(&many))));
     }
     if let Some(word) = &test.only {
