@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::build::target;
 use crate::run::agent::{Agent, Setup, Stages};
-use crate::testbed::query::{Http, loki_entries, refresh, sources};
+use crate::testbed::query::{Http, loki_entries, refresh, sources_of};
 use crate::testbed::{Cache, Kind, Options, Server};
 
 /// Records in all.
@@ -158,11 +158,13 @@ fn rounds(directory: &Path, begun: Instant) -> Result<()> {
     let noise = agent.metric("tailwake_records_dropped_total{reason=\"noise\"}");
     agent.end()?;
     let tally = Tally::default();
-    tally.take(Output::Loki, loki_records(&loki.url)?);
     tally.take(
-        Output::Elasticsearch,
-        search_records(&search.url, "tailwake-demo")?,
+        Output::Loki,
+        loki_records(&loki.url, "{namespace=~\".+\"}")?,
     );
+    let all = json!({"match_all": {}});
+    let found = search_records(&search.url, "tailwake-demo", &all)?;
+    tally.take(Output::Elasticsearch, found);
     let outputs = [Output::Loki, Output::Elasticsearch];
     let mut account = Account::draw(&journals, &tally, &outputs);
     // A query gives no order of arrival; the demo node's receiver judges that.
@@ -198,13 +200,13 @@ fn until(begun: Instant, mut reached: impl FnMut() -> Result<bool>, what: &str) 
     Ok(())
 }
 
-/// All that Loki has of named containers, taken out of its answers as out of a push in JSON.
-pub(crate) fn loki_records(url: &str) -> Result<Vec<Arrived>> {
+/// All that Loki has of a selector, taken out of its answers as out of a push in JSON.
+pub(crate) fn loki_records(url: &str, selector: &str) -> Result<Vec<Arrived>> {
     let http = Http::new(url)?;
     let now = harness::text::now_ns();
     let (from, to) = (now - 3_600_000_000_000, now + 60_000_000_000);
     let mut streams = Vec::new();
-    for entry in loki_entries(&http, "{namespace=~\".+\"}", from as _, to as _)? {
+    for entry in loki_entries(&http, selector, from as _, to as _)? {
         let value = json!([[entry.ts_ns.to_string(), entry.line]]);
         streams.push(json!({"stream": entry.labels, "values": value}));
     }
@@ -212,11 +214,11 @@ pub(crate) fn loki_records(url: &str) -> Result<Vec<Arrived>> {
     push::decode("application/json", &body)
 }
 
-/// All that an index of Elasticsearch has, taken out as out of a bulk.
-pub(crate) fn search_records(url: &str, index: &str) -> Result<Vec<Arrived>> {
+/// All that an index of Elasticsearch has of a query, taken out as out of a bulk.
+pub(crate) fn search_records(url: &str, index: &str, query: &Value) -> Result<Vec<Arrived>> {
     let http = Http::new(url)?;
     refresh(&http, index)?;
-    let mut documents = sources(&http, index)?;
+    let mut documents = sources_of(&http, index, query)?;
     let time = |document: &Value| document["@timestamp"].as_str().map(str::to_owned);
     documents.sort_by_cached_key(time);
     let mut body = String::new();

@@ -77,7 +77,7 @@ pub(super) struct Row {
     excused: u64,
     altered: u64,
     misplaced: u64,
-    /// Second copies.
+    /// Second copies. Loki keeps one of those that agree in time and text.
     twice: u64,
     /// Records that were never printed.
     unprinted: u64,

@@ -104,7 +104,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Removes a cgroup in every hierarchy, once its processes are gone.
+/// Removes a cgroup in every hierarchy with all below it, once its processes are gone.
 pub(super) fn remove(cgroup: &str) -> Result<()> {
     let begun = Instant::now();
     for path in cgroups(cgroup)? {

@@ -4,7 +4,7 @@
 //! rotation, crash loop, jobs, long names, static pod      plain: printed = expected
 //! deletion, killed kubelet, killed containerd             kept:  stood in a file = expected
 //! node reboot                                             power: the same
-//! meanwhile the agent is killed, and rolled out anew
+//! meanwhile the agent is killed, rolled out anew, and away
 //! ```
 //!
 //! 1. An act ends when what it provoked has happened, not after a time.
@@ -14,16 +14,17 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use harness::print::{Run, runs};
 use harness::process::say;
 use harness::wire::Output;
+use serde_json::json;
 
 use super::Stage;
 use super::account::{Account, Held, Numbers};
 use super::cluster::{processes, until};
 use super::manifests::{filled, place};
-use super::watch::{Watch, compressed, is_watched};
+use super::watch::{Watch, compressed, compressed_files, is_watched};
 use crate::e2e::{loki_records, search_records};
 
 /// Records that each rotating pod prints, and how many a second: half a MiB, so that each look of the
@@ -52,8 +53,7 @@ pub(super) fn run(stage: Stage) -> Result<()> {
         begun: Instant::now(),
         compressed: Numbers::new(),
     };
-    play.all()?;
-    play.judge(&play.watch.numbers()?)
+    play.all()
 }
 
 struct Play {
@@ -79,6 +79,7 @@ impl Play {
         self.act("pods print, two of them fast enough for rotation");
         self.kill_agent()?;
         self.roll_out()?;
+        self.stay_away()?;
         apply(&self.stage, "lives.yaml", &[])?;
         self.kubectl("delete deployment deleted -n kept --wait=false")?;
         self.act("a deployment is deleted while it prints");
@@ -95,12 +96,18 @@ impl Play {
                 && ended(runs, "static", 1)
         })?;
         self.act("rotation, jobs, crash loop, long names, static pod have printed all");
+        let rotations = compressed_files(&self.stage.cluster.dir().join("log/pods")).len();
+        ensure!(
+            rotations >= 6,
+            "only {rotations} compressed files: no rotation to speak of"
+        );
         self.kubectl("delete pod crash -n plain")?;
         self.kubectl("delete deployment rotate -n plain --wait=false")?;
         self.kill_containerd()?;
         // What stands in deleted files alone is gone with the agent: the cut comes after its delivery.
-        self.judge(&self.watch.numbers()?)?;
-        self.reboot()
+        self.judge(&format!("plain kept {LONG_NAMESPACE}"))?;
+        self.reboot()?;
+        self.judge("power")
     }
 
     fn kill_agent(&mut self) -> Result<()> {
@@ -121,6 +128,19 @@ impl Play {
         self.kubectl("rollout restart daemonset/tailwake -n logging")?;
         rolled_out(&self.stage)?;
         self.agent_is_back("the agent was rolled out anew")
+    }
+
+    /// No agent while the kubelet rotates and compresses what was not read.
+    fn stay_away(&mut self) -> Result<()> {
+        self.kubectl("delete daemonset tailwake -n logging")?;
+        self.kubectl("wait --for=delete pod -l app=tailwake -n logging --timeout=60s")?;
+        let pods = self.stage.cluster.dir().join("log/pods");
+        let before = compressed_files(&pods);
+        until(ACT_LIMIT, "the kubelet does not rotate", || {
+            Ok(compressed_files(&pods).difference(&before).count() >= 4)
+        })?;
+        start_agent(&self.stage)?;
+        self.agent_is_back("the agent was away for two rotations of each log")
     }
 
     fn agent_is_back(&mut self, what: &str) -> Result<()> {
@@ -232,22 +252,30 @@ impl Play {
         ));
     }
 
-    /// Draws the account until it is clean or nothing has come for a while.
-    fn judge(&self, files: &Numbers) -> Result<()> {
-        let runs = runs(&self.stage.cluster.dir().join("journal"))?;
+    /// Draws the account of some namespaces until it is clean or nothing has come for a while.
+    fn judge(&self, namespaces: &str) -> Result<()> {
+        let mut runs = runs(&self.stage.cluster.dir().join("journal"))?;
+        runs.retain(|run| {
+            namespaces
+                .split(' ')
+                .any(|name| name == run.container.namespace)
+        });
+        let files = self.watch.numbers()?;
         let none = Numbers::new();
         let excused = if GZ_IS_READ { &none } else { &self.compressed };
+        let selector = format!("{{namespace=~\"{}\"}}", namespaces.replace(' ', "|"));
+        let query = json!({"match": {"kubernetes.namespace": namespaces}});
         let (mut least, mut moved) = (u64::MAX, Instant::now());
         loop {
             let mut account = Account::default();
             for output in [Output::Loki, Output::Elasticsearch] {
                 let arrived = match output {
-                    Output::Loki => loki_records(&self.stage.loki.url)?,
-                    Output::Elasticsearch => search_records(&self.stage.search.url, INDEX)?,
+                    Output::Loki => loki_records(&self.stage.loki.url, &selector)?,
+                    Output::Elasticsearch => search_records(&self.stage.search.url, INDEX, &query)?,
                 };
                 let held = Held::take(&arrived, &runs);
                 for run in &runs {
-                    let files = is_watched(&run.container.namespace).then_some(files);
+                    let files = is_watched(&run.container.namespace).then_some(&files);
                     account.add(run, output, &held, files, excused);
                 }
             }
@@ -291,6 +319,9 @@ fn sum(runs: &[Run], deployment: &str) -> u64 {
         .filter(|run| run.container.pod.starts_with(deployment));
     of.map(|run| run.printed).sum()
 }
+
+/// See `tests/node/lives.yaml`.
+const LONG_NAMESPACE: &str = "a-namespace-of-sixty-three-characters-as-long-as-it-may-be-here";
 
 const INDEX: &str = "tailwake-node";
 

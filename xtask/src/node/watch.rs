@@ -9,7 +9,7 @@
 //!    the next file, which rotation elsewhere is to show.
 //! 3. A record counts as having stood in a file when its last part did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -76,21 +76,26 @@ impl Drop for Watch {
     }
 }
 
+/// The `.gz` files that there are now.
+pub(super) fn compressed_files(pods: &Path) -> BTreeSet<PathBuf> {
+    let folders = list(pods);
+    let folders = folders.iter().flat_map(|pod| list(pod));
+    let files = folders.flat_map(|folder| list(&folder));
+    files
+        .filter(|file| file.extension().is_some_and(|end| end == "gz"))
+        .collect()
+}
+
 /// The records that stand in `.gz` files now.
 pub(super) fn compressed(pods: &Path) -> Result<Numbers> {
     let mut numbers = Numbers::new();
-    for folder in list(pods).iter().flat_map(|pod| list(pod)) {
-        for file in list(&folder) {
-            if file.extension().is_none_or(|end| end != "gz") {
-                continue;
-            }
-            // The kubelet may remove it meanwhile.
-            let Ok(bytes) = fs::read(&file) else {
-                continue;
-            };
-            let bytes = harness::wire::inflate(Some("gzip"), &bytes)?;
-            take(&bytes, &mut numbers);
-        }
+    for file in compressed_files(pods) {
+        // The kubelet may remove it meanwhile.
+        let Ok(bytes) = fs::read(&file) else {
+            continue;
+        };
+        let bytes = harness::wire::inflate(Some("gzip"), &bytes)?;
+        take(&bytes, &mut numbers);
     }
     Ok(numbers)
 }
