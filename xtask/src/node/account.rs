@@ -10,6 +10,7 @@
 //!    and file (a killed containerd, a power cut), it is expected when it stood in a file.
 //! 2. Of a printer that was killed, the one record under way may be there, whole or cut.
 //! 3. What is missing is named by its numbers, what is excused is counted.
+//! 4. A second copy is explained only by a kill of the agent after the record was printed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,6 +22,15 @@ use harness::wire::{Arrived, Output};
 
 /// Records by run and number.
 pub(super) type Numbers = BTreeMap<String, BTreeSet<u64>>;
+
+/// What the scenario knows of its own acts.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// What may be missing.
+    pub excused: Numbers,
+    /// How far each run was when the agent was last killed: what came before may come again.
+    pub killed: BTreeMap<String, u64>,
+}
 
 /// What one output holds.
 #[derive(Debug, Default)]
@@ -79,6 +89,8 @@ pub(super) struct Row {
     misplaced: u64,
     /// Second copies. Loki keeps one of those that agree in time and text.
     twice: u64,
+    /// Which came again and no kill explains it.
+    again: Vec<RangeInclusive<u64>>,
     /// Records that were never printed.
     unprinted: u64,
 }
@@ -89,7 +101,7 @@ impl Row {
         output: Output,
         held: &Held,
         files: Option<&Numbers>,
-        excused: &Numbers,
+        known: &Known,
     ) -> Self {
         let none = BTreeMap::new();
         let copies = held.by_run.get(&run.name).unwrap_or(&none);
@@ -110,25 +122,27 @@ impl Row {
             altered: 0,
             misplaced: 0,
             twice: 0,
+            again: Vec::new(),
             unprinted: 0,
         };
         for number in expected {
             if copies.contains_key(&number) {
                 continue;
             }
-            if has(excused, number) {
+            if has(&known.excused, number) {
                 row.excused += 1;
                 continue;
             }
-            match row.missing.last_mut() {
-                Some(last) if *last.end() + 1 == number => *last = *last.start()..=number,
-                _ => row.missing.push(number..=number),
-            }
+            push(&mut row.missing, number, 1);
         }
         for (number, copies) in copies {
             // The one under way at a kill, and one that the runtime mixed with another.
             let unsure = !run.ended && *number == run.printed || !filed(*number);
             row.twice += copies.count - 1;
+            let killed_at = known.killed.get(&run.name);
+            if copies.count > 1 && killed_at.is_none_or(|at| number > at) {
+                push(&mut row.again, *number, PER_STREAM);
+            }
             row.misplaced += u64::from(copies.misplaced);
             row.altered += u64::from(copies.altered && !unsure);
             row.unprinted += u64::from(*number >= run.printed && !unsure);
@@ -142,7 +156,16 @@ impl Row {
     }
 
     fn is_clean(&self) -> bool {
-        self.missing.is_empty() && self.altered + self.misplaced + self.unprinted == 0
+        let others = self.altered + self.misplaced + self.unprinted;
+        self.missing.is_empty() && self.again.is_empty() && others == 0
+    }
+}
+
+/// Adds a number to ranges in which at most `gap` lies between neighbours.
+fn push(ranges: &mut Vec<RangeInclusive<u64>>, number: u64, gap: u64) {
+    match ranges.last_mut() {
+        Some(last) if *last.end() + gap >= number => *last = *last.start()..=number,
+        _ => ranges.push(number..=number),
     }
 }
 
@@ -153,20 +176,19 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Adds a run at an output. `files`, where given, tells what stood in kubelet's files;
-    /// `excused` what may be missing.
+    /// Adds a run at an output. `files`, where given, tells what stood in kubelet's files.
     pub(super) fn add(
         &mut self,
         run: &Run,
         output: Output,
         held: &Held,
         files: Option<&Numbers>,
-        excused: &Numbers,
+        known: &Known,
     ) {
-        self.rows.push(Row::draw(run, output, held, files, excused));
+        self.rows.push(Row::draw(run, output, held, files, known));
     }
 
-    /// Whether nothing is missing, altered, misplaced or unprinted.
+    /// Whether nothing is missing, altered, misplaced or unprinted, or came twice without a kill.
     pub(super) fn is_clean(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(Row::is_clean)
     }
@@ -210,28 +232,29 @@ impl fmt::Display for Account {
         }
         writeln!(f)?;
         for row in self.rows.iter().filter(|row| !row.is_clean()) {
-            let Row {
-                run,
-                output,
-                expected,
-                missing,
-                ..
-            } = row;
-            let head = &missing[..missing.len().min(RANGES_SHOWN)];
+            let Row { run, output, .. } = row;
+            write!(f, "WRONG {output} {} {}:", run.container, run.name)?;
             writeln!(
                 f,
-                "LOSS {output} {} {}: of {expected} expected, missing {head:?}{}",
-                run.container,
-                run.name,
-                if missing.len() > head.len() {
-                    " ..."
-                } else {
-                    ""
-                },
+                " of {} expected, missing {}, again {}",
+                row.expected,
+                head(&row.missing),
+                head(&row.again)
             )?;
         }
         Ok(())
     }
+}
+
+/// The first ranges, for a person.
+fn head(ranges: &[RangeInclusive<u64>]) -> String {
+    let shown = &ranges[..ranges.len().min(RANGES_SHOWN)];
+    let more = if ranges.len() > shown.len() {
+        " ..."
+    } else {
+        ""
+    };
+    format!("{shown:?}{more}")
 }
 
 /// Namespace and the pod's name up to its owner's first word.
@@ -252,6 +275,8 @@ const COLUMNS: [&str; 8] = [
     "unprinted",
     "twice",
 ];
+/// Of the records of one stream every fifth may be the other's.
+const PER_STREAM: u64 = 5;
 const RANGES_SHOWN: usize = 8;
 
 #[cfg(test)]
@@ -300,7 +325,7 @@ mod tests {
             })
             .collect();
         let held = Held::take(&records, std::slice::from_ref(run));
-        Row::draw(run, Output::Loki, &held, files, &Numbers::new())
+        Row::draw(run, Output::Loki, &held, files, &Known::default())
     }
 
     #[test]
@@ -311,6 +336,7 @@ mod tests {
         let spoiled = vec![of(0), of(0), of(1) + "x", of(5), of(9)];
         let spoiled = draw(&run(6, true), spoiled, None);
         assert_eq!(spoiled.missing, [2..=4]);
+        assert_eq!(spoiled.again, [0..=0]);
         assert_eq!(
             (spoiled.altered, spoiled.twice, spoiled.unprinted),
             (1, 1, 1)
@@ -320,7 +346,7 @@ mod tests {
             &[arrived(of(0), Stream::Stderr)],
             std::slice::from_ref(&killed),
         );
-        let row = Row::draw(&killed, Output::Loki, &held, None, &Numbers::new());
+        let row = Row::draw(&killed, Output::Loki, &held, None, &Known::default());
         assert_eq!(row.misplaced, 1);
     }
 
@@ -338,14 +364,11 @@ mod tests {
 
     #[test]
     fn what_is_excused_is_counted_apart() {
-        let excused = Numbers::from([("u/c/0".to_owned(), BTreeSet::from([0, 1]))]);
-        let row = Row::draw(
-            &run(3, true),
-            Output::Loki,
-            &Held::default(),
-            None,
-            &excused,
-        );
+        let known = Known {
+            excused: Numbers::from([("u/c/0".to_owned(), BTreeSet::from([0, 1]))]),
+            killed: BTreeMap::new(),
+        };
+        let row = Row::draw(&run(3, true), Output::Loki, &Held::default(), None, &known);
         assert_eq!((row.excused, row.missing), (2, vec![2..=2]));
     }
 }

@@ -21,7 +21,7 @@ use harness::wire::Output;
 use serde_json::json;
 
 use super::Stage;
-use super::account::{Account, Held, Numbers};
+use super::account::{Account, Held, Known};
 use super::cluster::{processes, until};
 use super::manifests::{filled, place};
 use super::watch::{Watch, compressed, compressed_files, is_watched};
@@ -51,7 +51,7 @@ pub(super) fn run(stage: Stage) -> Result<()> {
         watch: Watch::start(&dir.join("log"), &dir.join("kept"))?,
         stage,
         begun: Instant::now(),
-        compressed: Numbers::new(),
+        known: Known::default(),
     };
     play.all()
 }
@@ -60,8 +60,8 @@ struct Play {
     stage: Stage,
     watch: Watch,
     begun: Instant,
-    /// What stood in `.gz` files each time that an agent was back.
-    compressed: Numbers,
+    /// What stood in `.gz` files each time that an agent was back; how far printers were at kills.
+    known: Known,
 }
 
 impl Play {
@@ -113,6 +113,7 @@ impl Play {
     fn kill_agent(&mut self) -> Result<()> {
         let before = processes("tailwake")?;
         self.stage.cluster.kill("tailwake")?;
+        self.note_kill()?;
         until(
             RESTART_LIMIT,
             "the agent is not back after its kill",
@@ -122,6 +123,15 @@ impl Play {
             },
         )?;
         self.agent_is_back("the agent was killed")
+    }
+
+    fn note_kill(&mut self) -> Result<()> {
+        let runs = runs(&self.stage.cluster.dir().join("journal"))?;
+        self.known.killed = runs
+            .into_iter()
+            .map(|run| (run.name, run.printed))
+            .collect();
+        Ok(())
     }
 
     fn roll_out(&mut self) -> Result<()> {
@@ -145,8 +155,10 @@ impl Play {
 
     fn agent_is_back(&mut self, what: &str) -> Result<()> {
         let pods = self.stage.cluster.dir().join("log/pods");
-        for (run, numbers) in compressed(&pods)? {
-            self.compressed.entry(run).or_default().extend(numbers);
+        if !GZ_IS_READ {
+            for (run, numbers) in compressed(&pods)? {
+                self.known.excused.entry(run).or_default().extend(numbers);
+            }
         }
         self.act(what);
         Ok(())
@@ -185,6 +197,7 @@ impl Play {
         self.endless("power", "power")?;
         self.printed("power", 2, 1_500)?;
         self.stage.cluster.cut_power()?;
+        self.note_kill()?;
         self.stage.cluster.boot()?;
         self.printed("power", 4, 1_000)?;
         rolled_out(&self.stage)?;
@@ -261,8 +274,6 @@ impl Play {
                 .any(|name| name == run.container.namespace)
         });
         let files = self.watch.numbers()?;
-        let none = Numbers::new();
-        let excused = if GZ_IS_READ { &none } else { &self.compressed };
         let selector = format!("{{namespace=~\"{}\"}}", namespaces.replace(' ', "|"));
         let query = json!({"match": {"kubernetes.namespace": namespaces}});
         let (mut least, mut moved) = (u64::MAX, Instant::now());
@@ -276,7 +287,7 @@ impl Play {
                 let held = Held::take(&arrived, &runs);
                 for run in &runs {
                     let files = is_watched(&run.container.namespace).then_some(&files);
-                    account.add(run, output, &held, files, excused);
+                    account.add(run, output, &held, files, &self.known);
                 }
             }
             if account.is_clean() {
