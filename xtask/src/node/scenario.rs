@@ -12,13 +12,14 @@
 //! 3. Files are not deleted while the agent is away or behind and about to be killed: no agent could
 //!    have what they held.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use harness::print::{Run, runs};
 use harness::process::say;
 use harness::wire::Output;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Stage;
 use super::account::{Account, Held, Known};
@@ -31,8 +32,8 @@ use crate::e2e::{loki_records, search_records};
 /// kubelet, every 3 s, finds a log to rotate.
 const ROTATED: (&str, &str) = ("60000", "2000");
 
-/// Whether the agent reads `.gz` siblings. While it does not, what was compressed before an agent
-/// that had ended was back is counted apart and is no failure: the column `in .gz`.
+/// Whether the agent reads `.gz` siblings. While it does not, what was printed after an agent left and
+/// was compressed before one was back is counted apart and is no failure: the column `in .gz`.
 const GZ_IS_READ: bool = false;
 
 /// Applies the agent's DaemonSet and waits until its pod is ready.
@@ -51,6 +52,7 @@ pub(super) fn run(stage: Stage) -> Result<()> {
         watch: Watch::start(&dir.join("log"), &dir.join("kept"))?,
         stage,
         begun: Instant::now(),
+        left: BTreeMap::new(),
         known: Known::default(),
     };
     play.all()
@@ -60,7 +62,10 @@ struct Play {
     stage: Stage,
     watch: Watch,
     begun: Instant,
-    /// What stood in `.gz` files each time that an agent was back; how far printers were at kills.
+    /// How far each run was when the agent last left.
+    left: BTreeMap<String, u64>,
+    /// What was printed while no agent was there and stood in `.gz` files when one was back; how far
+    /// printers were at kills.
     known: Known,
 }
 
@@ -111,9 +116,11 @@ impl Play {
     }
 
     fn kill_agent(&mut self) -> Result<()> {
+        self.keeps_up()?;
         let before = processes("tailwake")?;
+        self.left = self.progress()?;
         self.stage.cluster.kill("tailwake")?;
-        self.note_kill()?;
+        self.known.killed = self.progress()?;
         until(
             RESTART_LIMIT,
             "the agent is not back after its kill",
@@ -125,16 +132,33 @@ impl Play {
         self.agent_is_back("the agent was killed")
     }
 
-    fn note_kill(&mut self) -> Result<()> {
+    fn progress(&self) -> Result<BTreeMap<String, u64>> {
         let runs = runs(&self.stage.cluster.dir().join("journal"))?;
-        self.known.killed = runs
+        Ok(runs
             .into_iter()
             .map(|run| (run.name, run.printed))
-            .collect();
-        Ok(())
+            .collect())
+    }
+
+    /// Waits until the agent is at most a second behind the printers at both outputs: what it has
+    /// not sent when it leaves stands in no `.gz` yet.
+    fn keeps_up(&self) -> Result<()> {
+        until(ACT_LIMIT, "the agent does not keep up", || {
+            // One that was just started does not listen yet.
+            let text = harness::serve::get(ADMIN.parse()?, "/status").unwrap_or_default();
+            let status: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+            let read = status["lines_read"].as_u64().unwrap_or(0);
+            let near = |output: &str| {
+                let lines = status["outputs"][output]["lines_acknowledged"].as_u64();
+                lines.is_some_and(|lines| lines > 0 && lines + BEHIND_MAX >= read)
+            };
+            Ok(near("loki") && near("search"))
+        })
     }
 
     fn roll_out(&mut self) -> Result<()> {
+        self.keeps_up()?;
+        self.left = self.progress()?;
         self.kubectl("rollout restart daemonset/tailwake -n logging")?;
         rolled_out(&self.stage)?;
         self.agent_is_back("the agent was rolled out anew")
@@ -142,6 +166,8 @@ impl Play {
 
     /// No agent while the kubelet rotates and compresses what was not read.
     fn stay_away(&mut self) -> Result<()> {
+        self.keeps_up()?;
+        self.left = self.progress()?;
         self.kubectl("delete daemonset tailwake -n logging")?;
         self.kubectl("wait --for=delete pod -l app=tailwake -n logging --timeout=60s")?;
         let pods = self.stage.cluster.dir().join("log/pods");
@@ -156,7 +182,9 @@ impl Play {
     fn agent_is_back(&mut self, what: &str) -> Result<()> {
         let pods = self.stage.cluster.dir().join("log/pods");
         if !GZ_IS_READ {
-            for (run, numbers) in compressed(&pods)? {
+            for (run, mut numbers) in compressed(&pods)? {
+                let printed_before = self.left.get(&run).copied().unwrap_or(0);
+                numbers.retain(|number| *number >= printed_before);
                 self.known.excused.entry(run).or_default().extend(numbers);
             }
         }
@@ -196,8 +224,10 @@ impl Play {
     fn reboot(&mut self) -> Result<()> {
         self.endless("power", "power")?;
         self.printed("power", 2, 1_500)?;
+        self.keeps_up()?;
+        self.left = self.progress()?;
         self.stage.cluster.cut_power()?;
-        self.note_kill()?;
+        self.known.killed = self.progress()?;
         self.stage.cluster.boot()?;
         self.printed("power", 4, 1_000)?;
         rolled_out(&self.stage)?;
@@ -335,6 +365,12 @@ fn sum(runs: &[Run], deployment: &str) -> u64 {
 const LONG_NAMESPACE: &str = "a-namespace-of-sixty-three-characters-as-long-as-it-may-be-here";
 
 const INDEX: &str = "tailwake-node";
+
+/// See `tests/node/agent.yaml`.
+const ADMIN: &str = "127.0.0.1:9400";
+
+/// Lines: what all printers print in a second.
+const BEHIND_MAX: u64 = 5_000;
 
 /// A loop of crashes waits 10 s between its first attempts.
 const RESTART_LIMIT: Duration = Duration::from_secs(40);
