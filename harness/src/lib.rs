@@ -15,6 +15,7 @@ pub mod generate;
 pub mod journal;
 pub mod load;
 pub mod path;
+pub mod print;
 pub mod process;
 pub mod proxy;
 pub mod receive;

@@ -1,4 +1,5 @@
-//! The harness's own processes: a load generator and a sink for the benches, and the path test.
+//! The harness's own processes: a load generator and a sink for the benches, the path test, and what
+//! runs in the containers of a test node.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
-use harness::{load, path, process, sink};
+use harness::{load, path, print, process, sink};
 
 /// A process of benches and tests.
 #[derive(Debug, Parser)]
@@ -32,6 +33,10 @@ enum Task {
     Sink,
     /// The agent on one forced rung: bursts on sleeping files, none left unread.
     Path(path::Path),
+    /// Prints numbered records and keeps a journal of them.
+    Print(print::Print),
+    /// Holds a pod's namespaces.
+    Pause,
 }
 
 fn main() -> Result<ExitCode> {
@@ -50,6 +55,10 @@ fn main() -> Result<ExitCode> {
                 ExitCode::FAILURE
             });
         }
+        Task::Print(print) => return print::run(&print),
+        Task::Pause => loop {
+            std::thread::park();
+        },
         Task::Sink => {
             let server = sink::start(0)?;
             process::say(&server.address().port().to_string());

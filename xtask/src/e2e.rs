@@ -22,12 +22,12 @@ use harness::process::say;
 use harness::proxy::Proxy;
 use harness::tally::Tally;
 use harness::twice::Crash;
-use harness::wire::{Output, bulk, loki as push};
+use harness::wire::{Arrived, Output, bulk, loki as push};
 use serde_json::{Value, json};
 
 use crate::build::target;
 use crate::run::agent::{Agent, Setup, Stages};
-use crate::testbed::query::{Http, loki_entries, refresh, sources};
+use crate::testbed::query::{Http, loki_entries, refresh, sources_of};
 use crate::testbed::{Cache, Kind, Options, Server};
 
 /// Records in all.
@@ -158,8 +158,13 @@ fn rounds(directory: &Path, begun: Instant) -> Result<()> {
     let noise = agent.metric("tailwake_records_dropped_total{reason=\"noise\"}");
     agent.end()?;
     let tally = Tally::default();
-    take_loki(&loki.url, &tally)?;
-    take_search(&search.url, &tally)?;
+    tally.take(
+        Output::Loki,
+        loki_records(&loki.url, "{namespace=~\".+\"}")?,
+    );
+    let all = json!({"match_all": {}});
+    let found = search_records(&search.url, "tailwake-demo", &all)?;
+    tally.take(Output::Elasticsearch, found);
     let outputs = [Output::Loki, Output::Elasticsearch];
     let mut account = Account::draw(&journals, &tally, &outputs);
     // A query gives no order of arrival; the demo node's receiver judges that.
@@ -195,35 +200,33 @@ fn until(begun: Instant, mut reached: impl FnMut() -> Result<bool>, what: &str) 
     Ok(())
 }
 
-/// All that Loki has, as a push in JSON.
-fn take_loki(url: &str, tally: &Tally) -> Result<()> {
+/// All that Loki has of a selector, taken out of its answers as out of a push in JSON.
+pub(crate) fn loki_records(url: &str, selector: &str) -> Result<Vec<Arrived>> {
     let http = Http::new(url)?;
     let now = harness::text::now_ns();
     let (from, to) = (now - 3_600_000_000_000, now + 60_000_000_000);
     let mut streams = Vec::new();
-    for entry in loki_entries(&http, "{namespace=~\".+\"}", from as _, to as _)? {
+    for entry in loki_entries(&http, selector, from as _, to as _)? {
         let value = json!([[entry.ts_ns.to_string(), entry.line]]);
         streams.push(json!({"stream": entry.labels, "values": value}));
     }
     let body = serde_json::to_vec(&json!({ "streams": streams }))?;
-    tally.take(Output::Loki, push::decode("application/json", &body)?);
-    Ok(())
+    push::decode("application/json", &body)
 }
 
-/// All that Elasticsearch has, as a bulk.
-fn take_search(url: &str, tally: &Tally) -> Result<()> {
+/// All that an index of Elasticsearch has of a query, taken out as out of a bulk.
+pub(crate) fn search_records(url: &str, index: &str, query: &Value) -> Result<Vec<Arrived>> {
     let http = Http::new(url)?;
-    refresh(&http, "tailwake-demo")?;
-    let mut documents = sources(&http, "tailwake-demo")?;
+    refresh(&http, index)?;
+    let mut documents = sources_of(&http, index, query)?;
     let time = |document: &Value| document["@timestamp"].as_str().map(str::to_owned);
     documents.sort_by_cached_key(time);
     let mut body = String::new();
     for document in documents {
-        body.push_str("{\"index\":{\"_index\":\"tailwake-demo\"}}\n");
+        body.push_str(&json!({"index": {"_index": index}}).to_string());
+        body.push('\n');
         body.push_str(&document.to_string());
         body.push('\n');
     }
-    let records = bulk::decode("/_bulk", body.as_bytes()).context("what Elasticsearch has")?;
-    tally.take(Output::Elasticsearch, records);
-    Ok(())
+    bulk::decode("/_bulk", body.as_bytes()).context("what Elasticsearch has")
 }

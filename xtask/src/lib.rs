@@ -4,6 +4,7 @@ pub mod bench;
 pub mod build;
 pub mod e2e;
 pub mod kernels;
+pub mod node;
 mod packages;
 pub mod path;
 pub mod run;

@@ -8,12 +8,13 @@
 //! cargo xtask testbed up|down|status
 //! cargo xtask path [--rung tp_btf] [--io pread] [--readers 4]
 //! cargo xtask kernels [--series 6.12]
+//! cargo xtask node test|up|down|status
 //! cargo xtask sim [--seeds 200] [--seed N] [--defences]
 //! cargo xtask tidy
 //! ```
 
 use clap::Parser;
-use xtask::{bench, build, kernels, path, run, sim, testbed, tests, tidy};
+use xtask::{bench, build, kernels, node, path, run, sim, testbed, tests, tidy};
 
 /// The command line of `cargo xtask`.
 #[derive(Debug, Parser)]
@@ -33,6 +34,8 @@ enum Task {
     Path(path::Path),
     /// The same on a stock kernel in QEMU, the top rung among them.
     Kernels(kernels::Kernels),
+    /// A real Kubernetes of one node, with the agent on it as a DaemonSet.
+    Node(node::Command),
     /// The simulator: faults by seed, every record accounted for; and what must turn it red.
     Sim(sim::Sim),
     /// The rules that a compiler cannot keep.
@@ -48,6 +51,7 @@ fn main() -> anyhow::Result<()> {
         Task::Testbed(command) => testbed::run(&command),
         Task::Path(path) => path::run(&path),
         Task::Kernels(kernels) => kernels::run(&kernels),
+        Task::Node(command) => node::run(&command),
         Task::Sim(sim) => sim::run(&sim),
         Task::Tidy => tidy::run(),
     }

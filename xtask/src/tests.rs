@@ -10,12 +10,13 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, root};
 use crate::run::agent::build_release;
-use crate::{e2e, kernels, path, run, sim, tidy};
+use crate::{e2e, kernels, node, path, run, sim, tidy};
 
 /// The arguments of `cargo xtask test`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Test {
-    /// Everything, as before an issue is closed: also 1,000 seeds of the simulator and its defences.
+    /// Everything, as before an issue is closed: also a real Kubernetes node (whose first build takes
+    /// some 10 minutes), 1,000 seeds of the simulator and its defences.
     #[arg(long)]
     pub all: bool,
     /// Only the suites whose name holds this word.
@@ -49,6 +50,7 @@ pub fn run(test: &Test) -> Result<()> {
         ("real servers", 300, Box::new(e2e::run)),
     ];
     if test.all {
+        suites.push(("real node", 240, Box::new(node::run_default)));
         suites.push(("many seeds", 600, Box::new(|| sim::seeds(1_000))));
         suites.push(("defences", 600, Box::new(sim::defences)));
     }

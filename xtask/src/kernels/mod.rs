@@ -21,6 +21,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::build::{self, root, target};
+use crate::node::libraries;
 use crate::packages::{install, output, run as run_command};
 use crate::path::Case;
 use crate::run::agent::build_release;
@@ -199,17 +200,6 @@ fn pack(path: &Path, kernel: &Kernel, programs: &[(&str, &Path)], bursts: u64) -
     archive.program("init", &fs::read(root().join("tests/kernel/init"))?)?;
     archive.finish()?;
     Ok(())
-}
-
-/// What the dynamic loader would open.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let said = output(Command::new("ldd").arg(program))?;
-    let paths = said.lines().filter_map(|line| {
-        line.split_whitespace()
-            .find(|word| word.starts_with('/'))
-            .map(PathBuf::from)
-    });
-    Ok(paths.collect())
 }
 
 fn make_disk(path: &Path) -> Result<()> {

@@ -24,6 +24,6 @@ mod tools;
 
 pub use cache::Cache;
 pub use command::{Command, run};
-pub(crate) use obtain::obtain;
+pub(crate) use obtain::{node_programs, obtain};
 pub use server::{Kind, Options, Server, free_port};
 pub use step::Refused;

@@ -201,7 +201,12 @@ pub fn count(http: &Http, index: &str) -> Result<u64> {
 
 /// The `_source` of every document of an index, data stream or pattern.
 pub fn sources(http: &Http, index: &str) -> Result<Vec<Value>> {
-    let opened = json!({"size": SCROLL, "sort": ["_doc"]}).to_string();
+    sources_of(http, index, &json!({"match_all": {}}))
+}
+
+/// The `_source` of every document that a query finds.
+pub fn sources_of(http: &Http, index: &str, query: &Value) -> Result<Vec<Value>> {
+    let opened = json!({"size": SCROLL, "sort": ["_doc"], "query": query}).to_string();
     let mut answer = http
         .post(&format!("/{index}/_search?scroll=1m"), JSON, opened)?
         .json()?;
