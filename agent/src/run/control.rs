@@ -30,7 +30,7 @@ struct Control {
     threads: Threads,
     tree: Tree,
     files: MachineFiles,
-    /// The same inotify instance, as the runtime waits for it.
+    /// Readable when there are directory events.
     inotify: AsyncFd<OwnedFd>,
     deliverer: Deliverer,
     transport: HttpTransport,
@@ -73,7 +73,7 @@ pub(super) async fn control(
     let bell = crate::base::bell::Bell::new(Arc::new(super::threads::NotifyBell(Arc::clone(
         &threads.control,
     ))));
-    let files = MachineFiles::watching().context("watch directories")?;
+    let files = MachineFiles::watching(plan.allowed_roots()).context("watch directories")?;
     let mut control = Control {
         tree: Tree::new(plan, &node, &registry),
         inotify: watch_descriptor(files.descriptor()?)?,

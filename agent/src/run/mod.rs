@@ -11,6 +11,7 @@
 //!    off stays unacknowledged in its file and is read again at the next start.
 
 mod control;
+mod descriptors;
 mod state;
 mod status;
 mod threads;
@@ -36,6 +37,7 @@ pub struct Options {
 /// # Errors
 /// What kept it from starting, with what was being done to what.
 pub fn run(plan: Plan, options: Options) -> anyhow::Result<()> {
+    descriptors::raise();
     let registry = Arc::new(Registry::default());
     let state = state::State::take(&plan.state)?;
     let positions = state.load_positions(&registry);

@@ -55,7 +55,7 @@ impl State {
     /// starts as at the first time: never a crash loop.
     pub(super) fn load_positions(&self, registry: &Registry) -> Positions {
         let path = self.positions_path();
-        let bytes = match MachineFiles::new().load(&path) {
+        let bytes = match MachineFiles::default().load(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Positions::default(),
             Err(error) => {

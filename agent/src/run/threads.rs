@@ -244,10 +244,8 @@ impl Threads {
 const FILES_MAX: u32 = 16_384;
 
 fn roots(plan: &Plan) -> Vec<std::path::PathBuf> {
-    let root = |input: &crate::plan::Input| match &input.kind {
-        crate::plan::InputKind::Pods { root } => root.clone(),
-    };
-    plan.inputs.iter().map(root).collect()
+    let kinds = plan.inputs.iter().map(|input| &input.kind);
+    kinds.flat_map(crate::plan::InputKind::roots).collect()
 }
 
 struct ReaderStart<'a> {
@@ -286,7 +284,7 @@ impl ReaderStart<'_> {
         let reader = Reader::new(
             settings,
             ring,
-            MachineFiles::new(),
+            MachineFiles::new(plan.allowed_roots()),
             Arc::clone(self.ledger),
             pool,
             self.feeds.to_vec(),
@@ -377,7 +375,7 @@ pub(super) fn start_disk(
         "Positions writes that failed; tried again within a second.",
         &[],
     );
-    let files = MachineFiles::new();
+    let files = MachineFiles::default();
     let thread = thread::Builder::new().name("disk".to_owned()).spawn(move || {
         use crate::base::files::Files as _;
         while let Ok(Disk::Positions(positions)) = jobs.recv() {

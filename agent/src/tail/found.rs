@@ -11,7 +11,7 @@ use super::file::{self, Tail, Watch};
 use super::log::Log;
 use super::reader::Reader;
 use super::ring::{Ring, Token};
-use crate::base::files::{Files, Stat};
+use crate::base::files::{Files, Refusal, Stat};
 use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::{self, Place};
@@ -44,6 +44,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     log.ended = true;
                     self.make_ready(source.log);
                 }
+                self.count_missed(&source, now);
             }
         }
     }
@@ -78,8 +79,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         });
         let (handle, stat) = match opened {
             Ok(opened) => opened,
-            Err(error) => return self.refuse(&path, &error),
+            Err(error) => return self.refuse(source, &path, &error, now),
         };
+        self.unopened.remove(&source.log);
         let outputs = OutputSet::first(self.outlets.len());
         let pace_ms = self.settings.pace_ms;
         let log = self
@@ -109,15 +111,37 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.make_ready(source.log);
     }
 
-    fn refuse(&self, path: &Path, error: &io::Error) {
-        match error.kind() {
-            // It came and went between the event and the open: discovery will say so.
-            io::ErrorKind::NotFound => {}
-            io::ErrorKind::InvalidInput => self.count.refused.add(1),
-            _ => {
-                self.count.errors.add(1);
-                tracing::warn!(path = %path.display(), %error, "cannot open a log file; it is not read");
+    fn refuse(&mut self, source: &Source, path: &Path, error: &io::Error, now: Mono) {
+        let path = path.display();
+        if let Some(refusal) = Refusal::of(error) {
+            self.count.refused.add(1);
+            if let Some(suppressed) = self.quiet.allow(now, refusal.reason()) {
+                tracing::warn!(%path, %refusal, suppressed, "a file is not read");
             }
+            return;
+        }
+        if error.kind() == io::ErrorKind::NotFound {
+            // It came and went between the event and the open; if its directory goes too before
+            // anything else of the log is opened, a whole container was missed.
+            if !self.logs.contains_key(&source.log) {
+                self.unopened.insert(source.log);
+            }
+            return;
+        }
+        self.count.errors.add(1);
+        if let Some(suppressed) = self.quiet.allow(now, error.kind()) {
+            tracing::warn!(%path, %error, suppressed, "cannot open a log file; it is not read");
+        }
+    }
+
+    fn count_missed(&mut self, source: &Source, now: Mono) {
+        if !self.unopened.remove(&source.log) {
+            return;
+        }
+        self.count.missed.add(1);
+        if let Some(suppressed) = self.quiet.allow(now, "missed") {
+            tracing::warn!(log = %source.key, suppressed,
+                "a container was gone before a file of it could be opened: its lines are lost");
         }
     }
 

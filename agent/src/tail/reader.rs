@@ -20,6 +20,7 @@ use crate::base::count::{Counter, Registry};
 use crate::base::files::Files;
 use crate::base::outputs::OutputSet;
 use crate::base::pool::Pool;
+use crate::base::quiet::Quiet;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover;
 use crate::encode::Outlet;
@@ -53,6 +54,7 @@ pub(super) struct Counters {
     pub(super) bytes: Arc<Counter>,
     pub(super) late: Arc<Counter>,
     pub(super) refused: Arc<Counter>,
+    pub(super) missed: Arc<Counter>,
     pub(super) errors: Arc<Counter>,
     pub(super) truncated: Arc<Counter>,
     pub(super) rejoins: Arc<Counter>,
@@ -72,7 +74,11 @@ impl Counters {
             ),
             refused: count(
                 "tailwake_files_refused_total",
-                "Paths that are no log file.",
+                "Paths that are no log file, or lead out of the allowed directories.",
+            ),
+            missed: count(
+                "tailwake_containers_missed_total",
+                "Containers that were gone before a file of them could be opened.",
             ),
             errors: count("tailwake_read_errors_total", "Reads and opens that failed."),
             truncated: count(
@@ -121,6 +127,9 @@ pub struct Reader<R: Ring, F> {
     pub(super) waiting: VecDeque<Feed>,
     pub(super) next_pass: u32,
     next_sweep: Mono,
+    /// Logs of which nothing could be opened, as it was gone already.
+    pub(super) unopened: BTreeSet<LogId>,
+    pub(super) quiet: Quiet,
     /// What the wake source had counted at the last look, and the next look for refusals.
     counted: WakeCounters,
     refused: u64,
@@ -160,6 +169,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             waiting: VecDeque::new(),
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
+            unopened: BTreeSet::new(),
+            quiet: Quiet::default(),
             counted: WakeCounters::default(),
             refused: 0,
             next_look: Mono(0),

@@ -1,0 +1,90 @@
+//! What a turn of discovery works with.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use super::Event;
+use super::watches::Watches;
+use crate::base::count::{Counter, Registry};
+use crate::base::files::Files;
+use crate::base::quiet::Quiet;
+use crate::base::time::Mono;
+use crate::ticket::LogId;
+
+/// The file system, the watches, the time, and where news go.
+#[derive(Debug)]
+pub(super) struct Site<'a, F: Files> {
+    pub(super) files: &'a F,
+    pub(super) watches: &'a mut Watches,
+    pub(super) tally: &'a mut Tally,
+    pub(super) now: Mono,
+    pub(super) out: &'a mut Vec<Event>,
+}
+
+/// What all inputs count together.
+#[derive(Debug)]
+pub(super) struct Tally {
+    next_log: u32,
+    /// What is found now was there before the agent.
+    pub(super) starting: bool,
+    pub(super) skipped: Arc<Counter>,
+    pub(super) refused: Arc<Counter>,
+    missed: Arc<Counter>,
+    quiet: Quiet,
+}
+
+/// What is known to have happened in a directory.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// Names that came or left; whether they came at least once.
+    pub(super) names: BTreeMap<OsString, bool>,
+    /// Anything may have happened: news were lost.
+    pub(super) whole: bool,
+    /// The directory itself was deleted, and maybe made again.
+    pub(super) ended: bool,
+}
+
+impl Tally {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let count = |name, help| registry.counter(name, help, &[]);
+        Self {
+            next_log: 0,
+            starting: true,
+            skipped: count(
+                "tailwake_names_skipped_total",
+                "Names that are no log of kubelet's.",
+            ),
+            refused: count(
+                "tailwake_files_refused_total",
+                "Paths that are no log file, or lead out of the allowed directories.",
+            ),
+            missed: count(
+                "tailwake_containers_missed_total",
+                "Containers that were gone before a file of them could be opened.",
+            ),
+            quiet: Quiet::default(),
+        }
+    }
+
+    /// The next log's number.
+    pub(super) fn log(&mut self) -> LogId {
+        let log = LogId(self.next_log);
+        self.next_log += 1;
+        log
+    }
+
+    /// A container, or a whole pod, came and went before it could be looked into.
+    pub(super) fn miss(&mut self, now: Mono, name: &dyn std::fmt::Display) {
+        self.missed.add(1);
+        if let Some(suppressed) = self.quiet.allow(now, "missed") {
+            tracing::warn!(log = %name, suppressed,
+                "a container was gone before a file of it could be opened: its lines are lost");
+        }
+    }
+
+    /// Whether a message of this key may be printed now.
+    pub(super) fn may_say(&mut self, now: Mono, key: &'static str) -> Option<u64> {
+        self.quiet.allow(now, key)
+    }
+}
