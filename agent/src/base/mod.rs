@@ -4,6 +4,7 @@
 //! 2. The clock is read in `time.rs` alone; everybody else is handed a value.
 
 pub mod backoff;
+pub mod beat;
 pub mod bell;
 pub mod count;
 pub mod files;

@@ -2,12 +2,13 @@
 //!
 //! Exit codes: 0 = done, 1 = the agent or the check failed, 2 = the command line is wrong.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config;
 use crate::run;
@@ -37,7 +38,7 @@ enum Command {
         log_format: LogFormat,
         /// The least level that is logged: error, warn, info, debug, trace.
         #[arg(long, value_name = "LEVEL", default_value = "info")]
-        log_level: String,
+        log_level: LevelFilter,
     },
     /// Read a config, say all that is wrong with it, and show the plan and its memory ceiling.
     Check {
@@ -68,7 +69,7 @@ pub fn main() -> ExitCode {
                 log_format,
                 log_level,
             } => {
-                start_log(log_format, &log_level);
+                start_log(log_format, log_level);
                 config::load(&config)
                     .map_err(anyhow::Error::from)
                     .and_then(|plan| run::run(plan, run::Options::default()))
@@ -90,9 +91,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start_log(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_log(format: LogFormat, level: LevelFilter) {
+    // Below `info` only our own words: what libraries say of each request would be lines to send
+    // in further requests, without end, where our own log stands in the tree that we read.
+    let others = level.min(LevelFilter::INFO);
+    let filter = EnvFilter::new(format!("{others},tailwake={level}"));
     let log = tracing_subscriber::fmt()
+        // Colours in a container's log are noise.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     match format {

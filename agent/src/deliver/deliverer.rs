@@ -175,7 +175,7 @@ impl Deliverer {
 
     /// How each output fares.
     #[must_use]
-    pub fn status(&self) -> Vec<OutputStatus> {
+    pub fn status(&self, now: Mono) -> Vec<OutputStatus> {
         let status = |(place, side): (usize, &Side)| {
             let lanes = self.lanes.iter().filter(|(key, _)| key.0 == place);
             let failing = lanes.filter_map(|(_, lane)| lane.failing_since).min();
@@ -189,7 +189,7 @@ impl Deliverer {
                 in_flight: side.tally.in_flight.get(),
                 held: side.held,
                 last_error: side.tally.last_error.clone(),
-                failing_secs: failing.map(|since| self.now.ms_since(since) / 1000),
+                failing_secs: failing.map(|since| now.ms_since(since) / 1000),
                 latency_p99_ms: side.tally.latency_p99_ms(),
             }
         };

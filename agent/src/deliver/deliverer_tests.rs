@@ -229,14 +229,14 @@ impl Bed {
     }
 
     fn counts(&self) -> (u64, u64) {
-        let status = &self.deliverer.status()[0];
+        let status = &self.deliverer.status(self.now)[0];
         (status.acknowledged_lines, status.rejected_lines)
     }
 
     fn assert_done(&mut self) {
         assert!(self.deliverer.idle());
         assert_eq!(self.outlet.window(), 0);
-        let status = &self.deliverer.status()[0];
+        let status = &self.deliverer.status(self.now)[0];
         assert_eq!(
             (status.in_flight, status.held, status.failing_secs),
             (0, 0, None)
@@ -302,7 +302,7 @@ fn a_failure_is_retried_with_growing_waits_without_end() {
         let waited = bed.wait();
         assert!((full / 2..=full).contains(&waited), "{waited} of {full}");
     }
-    let status = bed.deliverer.status().remove(0);
+    let status = bed.deliverer.status(bed.now).remove(0);
     assert_eq!((status.retries, status.in_flight), (7, 1));
     assert!(status.failing_secs.is_some_and(|secs| secs >= 2));
     assert_eq!(status.last_error.as_deref(), Some("connect: refused"));

@@ -128,7 +128,14 @@ impl Tally {
             );
         } else {
             let reason = reason.label();
-            tracing::warn!(output, reason, wait_ms, suppressed, "{text}; sent again");
+            tracing::warn!(
+                output,
+                reason,
+                wait_ms,
+                suppressed,
+                "{text}; sent again until it is stored, other outputs do not wait: if this goes \
+                 on, see what answers at the output's address"
+            );
         }
     }
 
@@ -142,7 +149,8 @@ impl Tally {
                 reason,
                 lines,
                 suppressed,
-                "{text}; lines are given up"
+                "{text}; lines are given up and counted, this output will never have them: see \
+                 what its server refuses"
             );
         }
     }

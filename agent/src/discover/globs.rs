@@ -16,6 +16,7 @@
 //! 4. Directories are not entered through links, the patterns' own beginnings excepted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub(super) struct Globs {
     directories: BTreeMap<PathBuf, Way>,
     files: BTreeMap<PathBuf, Inode>,
     inodes: BTreeMap<Inode, Names>,
+    /// Directories that are there and could not be listed last time.
+    unlisted: BTreeSet<PathBuf>,
     logs: Logs,
     leads: Leads,
 }
@@ -73,6 +76,7 @@ impl Globs {
             directories: BTreeMap::new(),
             files: BTreeMap::new(),
             inodes: BTreeMap::new(),
+            unlisted: BTreeSet::new(),
             logs,
             leads: Leads::default(),
         }
@@ -134,6 +138,12 @@ impl Globs {
             }
         }
         self.settle(site, touch);
+    }
+
+    /// Whether every root that is there was listed with all that is below it. One that is missing
+    /// hides nothing: patterns may name what this node does not have.
+    pub(super) fn is_whole(&self) -> bool {
+        self.unlisted.is_empty()
     }
 
     /// Lists everything.
@@ -226,10 +236,20 @@ impl Globs {
         let Some(way) = self.directories.get(path).cloned() else {
             return Vec::new();
         };
-        let Ok(entries) = site.files.list(path) else {
-            self.leave(site, path, touch);
-            return Vec::new();
+        let entries = match site.files.list(path) {
+            Ok(entries) => entries,
+            Err(error) => {
+                let gone = [ErrorKind::NotFound, ErrorKind::NotADirectory];
+                if gone.contains(&error.kind()) {
+                    self.leave(site, path, touch);
+                } else {
+                    site.tally.unlisted(site.now, path, &error);
+                    self.unlisted.insert(path.to_owned());
+                }
+                return Vec::new();
+            }
         };
+        self.unlisted.remove(path);
         let mut new = Vec::new();
         let mut shown = BTreeSet::new();
         for entry in entries {
@@ -276,6 +296,7 @@ impl Globs {
         let gone = below.take_while(|child| child.starts_with(path));
         for child in gone.cloned().collect::<Vec<_>>() {
             self.directories.remove(&child);
+            self.unlisted.remove(&child);
             site.watches.release(site.files, &child);
         }
         let files = self.files.range(path.to_owned()..);
@@ -379,7 +400,7 @@ impl Globs {
     /// How much is known, for tests that look for leaks.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
-        let known = self.files.len() + self.inodes.len() + self.logs.len();
+        let known = self.files.len() + self.inodes.len() + self.logs.len() + self.unlisted.len();
         self.directories.len() + known + self.leads.len()
     }
 }

@@ -12,7 +12,8 @@ pub fn pod_directory(name: &str) -> Option<(&str, &str, &str)> {
     good.then_some((namespace, pod, uid))
 }
 
-/// `<attempt>.log` or `<attempt>.log.<YYYYmmdd-HHMMSS>`. Compressed and temporary copies are none.
+/// `<attempt>.log`, `<attempt>.log.<YYYYmmdd-HHMMSS>`, or the latter with `.gz`, which takes the place
+/// of what it was made of. Temporary copies are none.
 #[must_use]
 pub fn log_file(name: &str) -> Option<Place> {
     let (attempt, rest) = name.split_once(".log")?;
@@ -24,6 +25,7 @@ pub fn log_file(name: &str) -> Option<Place> {
         });
     }
     let time = rest.strip_prefix('.')?;
+    let time = time.strip_suffix(".gz").unwrap_or(time);
     let digits: Vec<i64> = time.bytes().map(|byte| i64::from(byte) - 48).collect();
     if digits.len() != 15 || time.as_bytes()[8] != b'-' {
         return None;
@@ -130,9 +132,10 @@ mod tests {
             rotated: Rotated::At(at),
         };
         assert_eq!(log_file("0.log.20261124-030301"), Some(place));
+        assert_eq!(log_file("0.log.20261124-030301.gz"), Some(place));
         for bad in [
             "x.log",
-            "0.log.20261124-030301.gz",
+            "0.log.gz",
             "0.log.20261124-030301.tmp",
             "0.log.1",
             "0.logs",

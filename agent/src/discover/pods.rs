@@ -39,8 +39,6 @@ enum Level {
 struct Container {
     source: Arc<Source>,
     files: BTreeMap<OsString, Place>,
-    /// Names that are no log, counted once each.
-    odd: BTreeSet<OsString>,
     /// A log's name came.
     came: bool,
     /// A file was told of.
@@ -52,6 +50,8 @@ struct Directory {
     level: Level,
     /// It was there to be listed.
     listed: bool,
+    /// Names that are neither a log nor lead to one, counted once each while they are there.
+    odd: BTreeSet<OsString>,
 }
 
 /// The tree.
@@ -61,6 +61,8 @@ pub(super) struct Pods {
     node: Arc<str>,
     root: PathBuf,
     directories: BTreeMap<PathBuf, Directory>,
+    /// Directories that are there and could not be listed last time.
+    unlisted: BTreeSet<PathBuf>,
     leads: Leads,
 }
 
@@ -71,6 +73,7 @@ impl Pods {
             node,
             root,
             directories: BTreeMap::new(),
+            unlisted: BTreeSet::new(),
             leads: Leads::default(),
         }
     }
@@ -128,6 +131,11 @@ impl Pods {
         }
     }
 
+    /// Whether the root was listed with all that is below it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.unlisted.is_empty() && self.has(&self.root)
+    }
+
     /// Lists everything.
     pub(super) fn sweep<F: Files>(&mut self, site: &mut Site<'_, F>) {
         let paths: Vec<PathBuf> = self.directories.keys().cloned().collect();
@@ -144,9 +152,12 @@ impl Pods {
             }
             return;
         }
-        let listed = false;
-        self.directories
-            .insert(path.clone(), Directory { level, listed });
+        let directory = Directory {
+            level,
+            listed: false,
+            odd: BTreeSet::new(),
+        };
+        self.directories.insert(path.clone(), directory);
         self.list(site, &path, &Touched::default());
     }
 
@@ -160,21 +171,23 @@ impl Pods {
                 let gone = [ErrorKind::NotFound, ErrorKind::NotADirectory];
                 if gone.contains(&error.kind()) {
                     self.leave(site, path);
-                } else if let Some(suppressed) = site.tally.may_say(site.now, "list") {
-                    tracing::warn!(path = %path.display(), %error, suppressed,
-                        "cannot list a directory; tried again by the sweep");
+                } else {
+                    site.tally.unlisted(site.now, path, &error);
+                    self.unlisted.insert(path.to_owned());
                 }
                 return;
             }
         };
         directory.listed = true;
+        self.unlisted.remove(path);
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         if matches!(directory.level, Level::Container(_)) {
             return self.list_files(site, path, entries, touched);
         }
         let is_directory = |entry: &Entry| entry.kind == EntryKind::Directory;
-        let shown = entries.into_iter().filter(is_directory);
-        let shown: BTreeSet<OsString> = shown.map(|entry| entry.name).collect();
+        let (shown, others): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_directory);
+        let shown: BTreeSet<OsString> = shown.into_iter().map(|entry| entry.name).collect();
+        let mut odd: Vec<(OsString, bool)> = others.into_iter().map(odd_of).collect();
         let known = |name: &OsStr| self.directories.contains_key(&path.join(name));
         let came = touched.names.iter().filter(|(_, came)| **came);
         let unseen = came.filter(|(name, _)| !shown.contains(*name) && !known(name));
@@ -187,15 +200,32 @@ impl Pods {
             }
             match self.level_of(site, path, &name.to_string_lossy()) {
                 Some(level) => self.enter(site, child, level),
-                None => site.tally.skipped.add(1),
+                None => odd.push((name, false)),
             }
         }
+        self.count_odd(site, path, odd);
         for name in unseen {
             // What came and went under a name that no directory here bears is none of ours.
             if self.bears(path, &name.to_string_lossy()) {
                 site.tally.miss(site.now, &path.join(&name).display());
             }
         }
+    }
+
+    /// Counts the names that were not odd before; of `(name, true)` its kind is wrong.
+    fn count_odd<F: Files>(
+        &mut self,
+        site: &mut Site<'_, F>,
+        path: &Path,
+        odd: Vec<(OsString, bool)>,
+    ) {
+        let Some(directory) = self.directories.get_mut(path) else {
+            return;
+        };
+        for (name, kind) in odd.iter().filter(|(name, _)| !directory.odd.contains(name)) {
+            site.tally.odd(site.now, &path.join(name), *kind);
+        }
+        directory.odd = odd.into_iter().map(|(name, _)| name).collect();
     }
 
     /// Whether a directory at `parent` may be called so.
@@ -245,7 +275,6 @@ impl Pods {
                 Some(Level::Container(Container {
                     source: Arc::new(source),
                     files: BTreeMap::new(),
-                    odd: BTreeSet::new(),
                     came: false,
                     told: false,
                 }))
@@ -254,7 +283,8 @@ impl Pods {
         }
     }
 
-    /// Names that left are told first as gone; the reader knows a renamed file by its inode.
+    /// What came is told before what left: a file that was renamed or compressed is known by its
+    /// new name before the old one goes.
     fn list_files<F: Files>(
         &mut self,
         site: &mut Site<'_, F>,
@@ -271,50 +301,53 @@ impl Pods {
         };
         let source = &container.source;
         let mut shown = BTreeMap::new();
-        let mut odd = BTreeSet::new();
+        let mut odd = Vec::new();
         for entry in entries {
             let is_log = matches!(entry.kind, EntryKind::File | EntryKind::Link);
             match log_file(&entry.name.to_string_lossy()) {
                 Some(place) if is_log => drop(shown.insert(entry.name, place)),
-                _ => drop(odd.insert(entry.name)),
+                Some(_) => odd.push((entry.name, true)),
+                None => odd.push(odd_of(entry)),
             }
         }
-        site.tally
-            .skipped
-            .add(odd.difference(&container.odd).count() as u64);
-        container.odd = odd;
+        let gone = |name: &OsStr| Event::Gone {
+            source: Arc::clone(source),
+            path: path.join(name),
+        };
         let came = |name: &OsStr| touched.whole || touched.names.get(name) == Some(&true);
-        for name in container.files.keys() {
-            let left = !shown.contains_key(name);
-            // A new file may bear the old one's name by now.
-            if left || came(name) {
-                let (source, path) = (Arc::clone(source), path.join(name));
-                site.out.push(Event::Gone { source, path });
-            }
-            if left {
-                self.leads.forget(site, &path.join(name));
-            }
-        }
-        // A rename puts a new file under a known name: every name that is not rotated is told
-        // again when another came, and the reader sees by the inode whether it is the same file.
-        let any = shown.keys().any(|name| !container.files.contains_key(name));
+        // A rename puts a new file under a known name. Where no event says which names came, every
+        // name that is not rotated is told again when another came, and the reader sees by the
+        // inode whether it is the same file.
+        let mut names = shown.keys();
+        let any = touched.names.is_empty() && names.any(|name| !container.files.contains_key(name));
         let mut order: Vec<(&OsString, &Place)> = shown.iter().collect();
         order.sort_by_key(|(_, place)| **place);
         for (name, place) in order {
-            let again = came(name) || (any && place.rotated == Rotated::Current);
-            if !container.files.contains_key(name) || again {
-                let (source, path) = (Arc::clone(source), path.join(name));
-                self.leads.follow(site, &path);
-                site.out.push(Event::Found {
-                    source,
-                    path,
-                    place: *place,
-                    at_start: site.tally.starting,
-                });
-                container.told = true;
+            let known = container.files.contains_key(name);
+            let again = any && place.rotated == Rotated::Current;
+            if known && came(name) {
+                // A new file bears the old one's name.
+                site.out.push(gone(name));
+            } else if known && !again {
+                continue;
             }
+            let path = path.join(name);
+            self.leads.follow(site, &path);
+            site.out.push(Event::Found {
+                source: Arc::clone(source),
+                path,
+                place: *place,
+                at_start: site.tally.starting,
+            });
+            container.told = true;
+        }
+        let left = container.files.keys();
+        for name in left.filter(|name| !shown.contains_key(*name)) {
+            self.leads.forget(site, &path.join(name));
+            site.out.push(gone(name));
         }
         container.files = shown;
+        self.count_odd(site, path, odd);
     }
 
     /// Another file may stand where a link leads.
@@ -363,6 +396,7 @@ impl Pods {
         let Some(directory) = self.directories.remove(path) else {
             return;
         };
+        self.unlisted.remove(path);
         site.watches.release(site.files, path);
         let missed = match directory.level {
             Level::Root => false,
@@ -386,6 +420,12 @@ impl Pods {
     /// How much is known, for tests that look for leaks.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
-        self.directories.len() + self.leads.len()
+        self.directories.len() + self.unlisted.len() + self.leads.len()
     }
+}
+
+/// A name that is no log's, and whether nothing of its kind has a place in the tree.
+fn odd_of(entry: Entry) -> (OsString, bool) {
+    let kind = matches!(entry.kind, EntryKind::Link | EntryKind::Other);
+    (entry.name, kind)
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Event;
@@ -28,7 +30,9 @@ pub(super) struct Tally {
     next_log: u32,
     /// What is found now was there before the agent.
     pub(super) starting: bool,
-    pub(super) skipped: Arc<Counter>,
+    list_errors: Arc<Counter>,
+    odd_names: Arc<Counter>,
+    odd_kinds: Arc<Counter>,
     pub(super) refused: Arc<Counter>,
     missed: Arc<Counter>,
     quiet: Quiet,
@@ -48,13 +52,19 @@ pub(super) struct Touched {
 impl Tally {
     pub(super) fn new(registry: &Registry) -> Self {
         let count = |name, help| registry.counter(name, help, &[]);
+        let skipped = |reason| {
+            let help = "Names in kubelet's tree that are no log, once each.";
+            registry.counter("tailwake_names_skipped_total", help, &[("reason", reason)])
+        };
         Self {
             next_log: 0,
             starting: true,
-            skipped: count(
-                "tailwake_names_skipped_total",
-                "Names that are no log of kubelet's.",
+            list_errors: count(
+                "tailwake_list_errors_total",
+                "Listings of directories that failed.",
             ),
+            odd_names: skipped("name"),
+            odd_kinds: skipped("kind"),
             refused: count(
                 "tailwake_files_refused_total",
                 "Paths that are no log file, or lead out of the allowed directories.",
@@ -72,6 +82,30 @@ impl Tally {
         let log = LogId(self.next_log);
         self.next_log += 1;
         log
+    }
+
+    /// A listing failed, and not as the directory is gone.
+    pub(super) fn unlisted(&mut self, now: Mono, path: &Path, error: &io::Error) {
+        self.list_errors.add(1);
+        if let Some(suppressed) = self.quiet.allow(now, ("list", error.kind())) {
+            tracing::warn!(path = %path.display(), %error, suppressed,
+                "cannot list a directory; logs that came into it are not found until the sweep can: \
+                 give the agent the right to read it");
+        }
+    }
+
+    /// A name in kubelet's tree that is no log, or one of a kind that none has.
+    pub(super) fn odd(&mut self, now: Mono, path: &Path, kind: bool) {
+        if !kind {
+            // Kubelet's own `.tmp` files are such names: nothing to be said.
+            return self.odd_names.add(1);
+        }
+        self.odd_kinds.add(1);
+        if let Some(suppressed) = self.quiet.allow(now, "kind") {
+            tracing::warn!(path = %path.display(), suppressed,
+                "neither a file nor a directory of kubelet's tree, nor a link to a file; it is not \
+                 read: remove it, or have the runtime write a regular file");
+        }
     }
 
     /// A container, or a whole pod, came and went before it could be looked into.

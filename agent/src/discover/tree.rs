@@ -152,6 +152,16 @@ impl Tree {
         self.await_roots(files, out);
     }
 
+    /// Whether every root was listed with all that is below it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let whole = |input: &Input| match input {
+            Input::Pods(pods) => pods.is_whole(),
+            Input::Globs(globs) => globs.is_whole(),
+        };
+        self.inputs.iter().all(whole)
+    }
+
     fn site<'a, F: Files>(
         &'a mut self,
         number: usize,
@@ -171,8 +181,11 @@ impl Tree {
     /// What the events since the last turn touched, by directory.
     fn gather<F: Files>(&mut self, files: &F) -> BTreeMap<PathBuf, Touched> {
         let mut events = Vec::new();
-        if let Err(error) = files.events(&mut events) {
-            tracing::warn!(%error, "cannot read directory events; the sweep finds what came");
+        if let Err(error) = files.events(&mut events)
+            && let Some(suppressed) = self.tally.may_say(self.now, "events")
+        {
+            tracing::warn!(%error, suppressed,
+                "cannot read directory events; the sweep finds what came");
         }
         let mut touched: BTreeMap<PathBuf, Touched> = BTreeMap::new();
         for event in events {

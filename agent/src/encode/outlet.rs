@@ -50,8 +50,9 @@ pub struct Outlet {
     detached: AtomicBool,
     /// Rings the lanes.
     lanes: Bell,
-    /// Rings the encoders when the window has room again.
-    encoders: Vec<Bell>,
+    /// Ring the encoders when the window has room again, and the readers, who leave a detached
+    /// output out and take it in again when its window is empty.
+    others: Vec<Bell>,
 }
 
 impl Outlet {
@@ -62,7 +63,7 @@ impl Outlet {
         name: &str,
         window_max: u64,
         lanes: Bell,
-        encoders: Vec<Bell>,
+        others: Vec<Bell>,
         registry: &Registry,
     ) -> Self {
         let labels = [("output", name)];
@@ -97,7 +98,7 @@ impl Outlet {
             window: AtomicU64::new(0),
             detached: AtomicBool::new(false),
             lanes,
-            encoders,
+            others,
         }
     }
 
@@ -129,8 +130,10 @@ impl Outlet {
     /// A request of `bytes` body bytes has left the lanes, settled or dropped.
     pub fn release(&self, bytes: u64) {
         let before = self.window.fetch_sub(bytes, Ordering::AcqRel);
-        if before >= self.window_max && before - bytes < self.window_max {
-            self.encoders.iter().for_each(Bell::ring);
+        let after = before - bytes;
+        let has_room_again = before >= self.window_max && after < self.window_max;
+        if has_room_again || (after == 0 && self.is_detached()) {
+            self.others.iter().for_each(Bell::ring);
         }
     }
 
@@ -156,11 +159,49 @@ impl Outlet {
     pub fn detach(&self) {
         if !self.detached.swap(true, Ordering::AcqRel) {
             self.counters.detaches.add(1);
+            // Its window may be empty by now: then no release is left that would ring.
+            self.others.iter().for_each(Bell::ring);
         }
     }
 
     /// The output takes records again; the ledger's watermarks say from where.
     pub fn attach(&self) {
         self.detached.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+    use crate::base::bell::Ring;
+
+    #[derive(Default)]
+    struct Rung(AtomicU32);
+
+    impl Ring for Rung {
+        fn ring(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The output that came back was taken in again only by the next sweep.
+    #[test]
+    fn readers_hear_that_a_detached_output_is_owed_nothing_more() {
+        let rung = Arc::new(Rung::default());
+        let bells = vec![Bell::new(Arc::clone(&rung) as Arc<dyn Ring>)];
+        let registry = Registry::default();
+        let outlet = Outlet::new(OutputId(0), "x", 100, Bell::silent(), bells, &registry);
+        outlet.window.store(30, Ordering::SeqCst);
+        let heard = || rung.0.swap(0, Ordering::SeqCst);
+        outlet.release(10);
+        assert_eq!(heard(), 0, "it had room before");
+        outlet.detach();
+        assert_eq!(heard(), 1, "its window may have run empty");
+        outlet.release(10);
+        assert_eq!(heard(), 0);
+        outlet.release(10);
+        assert_eq!(heard(), 1, "it may be attached");
     }
 }

@@ -13,15 +13,17 @@
 
 pub mod marks;
 pub mod positions;
+pub mod unfound;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 pub use marks::Mark;
 use positions::{FilePositions, MarkPositions, Positions};
+pub use unfound::{Forgotten, Unread, UnreadCount};
 
 use crate::base::bell::Bell;
 use crate::base::outputs::{OutputId, OutputSet};
@@ -42,6 +44,15 @@ pub struct Identity {
     pub head_len: u32,
     /// xxh3 of the first `head_len` bytes.
     pub head: u64,
+    /// The highest place that was read; 0 = none.
+    #[serde(default)]
+    pub last_at: u64,
+    /// How many bytes before it `last` is the hash of.
+    #[serde(default)]
+    pub last_len: u8,
+    /// xxh3 of the `last_len` bytes before `last_at`.
+    #[serde(default)]
+    pub last: u64,
 }
 
 /// One output's account of one container log.
@@ -62,6 +73,8 @@ pub struct LogAccount {
     pub read: Account,
     /// By output.
     pub settled: Vec<Account>,
+    /// By output: bytes that are known to have been written, and were gone before they were settled.
+    pub lost_bytes: Vec<u64>,
     /// Bytes read again by catch-up passes.
     pub reread_bytes: u64,
 }
@@ -83,6 +96,8 @@ struct File {
     end: Option<u64>,
     /// Highest offset that was opened once, for the read count.
     opened: u64,
+    /// The largest size that was seen, for what is lost when it is deleted.
+    seen: u64,
     marks: Vec<Mark>,
 }
 
@@ -101,10 +116,21 @@ struct Inner {
     logs: HashMap<LogId, Log, foldhash::fast::RandomState>,
     /// What the positions file said of logs and files that have not been found yet.
     remembered: HashMap<String, Vec<FilePositions>, foldhash::fast::RandomState>,
+    /// Logs with files that are there and could not be opened: theirs are not forgotten.
+    spared: HashSet<String, foldhash::fast::RandomState>,
     notices: Vec<Vec<Notice>>,
     next_file: u64,
     /// Changes since the last snapshot.
     dirty: bool,
+}
+
+/// A file as the positions file knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Which file it is.
+    pub identity: Identity,
+    /// Its size, when nothing was to be appended to it any more.
+    pub end: Option<u64>,
 }
 
 /// The ledger, shared by readers, lanes and the disk thread.
@@ -148,15 +174,27 @@ impl Ledger {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up a file that was opened and gives its id. `same` says whether the remembered
-    /// identity is this file's; a file nobody remembers begins with all its outputs at `start`,
-    /// which is told whether the log is known. Files of one log are registered oldest first.
+    /// What the positions file said of a log's files that have not been taken up yet.
+    #[must_use]
+    pub fn remembered(&self, key: &str) -> Vec<Remembered> {
+        let inner = self.lock();
+        let files = inner.remembered.get(key).into_iter().flatten();
+        let told = |file: &FilePositions| Remembered {
+            identity: file.identity,
+            end: file.end,
+        };
+        files.map(told).collect()
+    }
+
+    /// Takes up a file that was opened and gives its id. `remembered` is what the positions file
+    /// calls it; a file that nobody remembers begins with all its outputs at `start`, which is told
+    /// whether the log is known. Files of one log are registered oldest first.
     pub fn register(
         &self,
         source: &Arc<Source>,
         identity: Identity,
         start: impl FnOnce(bool) -> u64,
-        mut same: impl FnMut(&Identity) -> bool,
+        remembered: Option<&Identity>,
     ) -> FileId {
         let outputs = self.outputs.len();
         let mut inner = self.lock();
@@ -164,10 +202,12 @@ impl Ledger {
         let id = FileId(inner.next_file);
         inner.next_file += 1;
         inner.dirty = true;
-        let remembered = inner.remembered.get_mut(&*source.key);
-        let known = remembered.is_some() || inner.logs.contains_key(&source.log);
-        let found = remembered.and_then(|files| {
-            let place = files.iter().position(|file| same(&file.identity))?;
+        let files = inner.remembered.get_mut(&*source.key);
+        let known = files.is_some() || inner.logs.contains_key(&source.log);
+        let found = files.and_then(|files| {
+            let place = files
+                .iter()
+                .position(|file| Some(&file.identity) == remembered)?;
             Some(files.swap_remove(place))
         });
         let marks: Vec<Mark> = match &found {
@@ -188,6 +228,7 @@ impl Ledger {
                 source: Arc::clone(source),
                 read: Account::default(),
                 settled: vec![Account::default(); outputs],
+                lost_bytes: vec![0; outputs],
                 reread_bytes: 0,
             },
         });
@@ -196,6 +237,7 @@ impl Ledger {
             identity,
             end: None,
             opened,
+            seen: opened,
             marks,
         });
         id
@@ -220,6 +262,32 @@ impl Ledger {
         if let Some(file) = inner.file(log, file) {
             file.identity = identity;
         }
+    }
+
+    /// The file was read up to here; `last` is the length and hash of the bytes before.
+    pub fn reached(&self, log: LogId, file: FileId, at: u64, last: (u8, u64)) {
+        if let Some(file) = self.lock().file(log, file) {
+            file.identity.last_at = at;
+            (file.identity.last_len, file.identity.last) = last;
+        }
+    }
+
+    /// Bytes of the log are gone that `output` has not settled and never will.
+    pub fn lose(&self, log: LogId, output: OutputId, bytes: u64) {
+        if let Some(log) = self.lock().logs.get_mut(&log) {
+            log.account.lost_bytes[output.index()] += bytes;
+        }
+    }
+
+    /// The file was seen to have `size` bytes.
+    pub fn saw(&self, log: LogId, file: FileId, size: u64) {
+        let mut inner = self.lock();
+        let Some(file) = inner.file(log, file) else {
+            return;
+        };
+        let grew = file.seen < size;
+        file.seen = file.seen.max(size);
+        inner.dirty |= grew;
     }
 
     /// Opens a span for `outputs`: the ticket of the chunk that holds its lines.
@@ -320,22 +388,27 @@ impl Ledger {
     pub fn forget_log(&self, log: LogId) {
         let mut inner = self.lock();
         inner.dirty = true;
-        inner.logs.remove(&log);
+        if let Some(log) = inner.logs.remove(&log) {
+            inner.remembered.remove(&*log.source.key);
+            inner.spared.remove(&*log.source.key);
+        }
     }
 
-    /// Positions of files that the first listing did not find: how many files, and how many of
-    /// them were not settled to their known end by every output.
-    pub fn forget_unfound(&self) -> (usize, usize) {
+    /// A file of the log is there and cannot be opened now: what is remembered of the log stays.
+    pub fn spare(&self, key: &str) {
+        self.lock().spared.insert(key.to_owned());
+    }
+
+    /// Drops the positions of files that the first listing did not find, and says what of them no
+    /// output has. To be called once all that the listing found is registered.
+    pub fn forget_unfound(&self) -> Forgotten {
         let mut inner = self.lock();
-        let gone = std::mem::take(&mut inner.remembered);
+        let inner = &mut *inner;
+        let spared = &inner.spared;
+        let gone = inner.remembered.extract_if(|key, _| !spared.contains(key));
+        let gone: Vec<FilePositions> = gone.flat_map(|(_, files)| files).collect();
         inner.dirty |= !gone.is_empty();
-        let files = gone.values().flatten();
-        let unsettled = files.clone().filter(|file| {
-            file.marks
-                .values()
-                .any(|mark| file.end.is_none_or(|end| mark.at < end))
-        });
-        (files.clone().count(), unsettled.count())
+        unfound::forgotten(gone.iter(), &self.outputs)
     }
 
     /// Moves what reader `reader` must look at into `notices`.
@@ -370,6 +443,7 @@ impl Ledger {
             log: log.source.key.to_string(),
             identity: file.identity,
             end: file.end,
+            seen: file.seen.max(file.opened),
             marks: marks.collect::<BTreeMap<_, _>>(),
         }
     }
@@ -406,6 +480,14 @@ impl Ledger {
             spans.iter().for_each(|span| log.settle(span, output));
         } else {
             inner.notices[reader].push(Notice::Failed(id, output));
+            // Of a file that is gone nothing can be read again.
+            let gone = |span: &&Span| log.files.iter().all(|file| file.id != span.file);
+            let lost: u64 = spans
+                .iter()
+                .filter(gone)
+                .map(|span| span.end - span.start)
+                .sum();
+            log.account.lost_bytes[output.index()] += lost;
         }
         let awaited = quiet && log.awaited.has(output);
         if awaited {

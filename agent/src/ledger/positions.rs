@@ -34,6 +34,9 @@ pub struct FilePositions {
     /// Its size, when nothing will be appended to it any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<u64>,
+    /// The largest size that it was known to have.
+    #[serde(default)]
+    pub seen: u64,
     /// By output name.
     pub marks: BTreeMap<String, MarkPositions>,
 }
@@ -119,8 +122,10 @@ mod tests {
                     born_ns: Some(3),
                     head_len: 4,
                     head: 5,
+                    ..Identity::default()
                 },
                 end: None,
+                seen: 700,
                 marks: BTreeMap::from([("loki".to_owned(), mark)]),
             }],
         }

@@ -1,8 +1,7 @@
 //! The control thread: signals, discovery, delivery, admin, and the pace of positions.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,9 +9,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::disk::Disk;
 use super::state::State;
 use super::status::Status;
-use super::threads::{Disk, Threads, start_disk};
+use super::threads::{News, Threads};
+use super::unread::Unread;
 use crate::base::count::Registry;
 use crate::base::time::{Clock, Mono};
 use crate::deliver::{Deliverer, HttpTransport};
@@ -32,9 +33,13 @@ struct Control {
     files: MachineFiles,
     /// Readable when there are directory events.
     inotify: AsyncFd<OwnedFd>,
-    deliverer: Deliverer,
+    /// Shared with `/status`, which runs on this thread too: the lock is never waited for.
+    deliverer: Arc<Mutex<Deliverer>>,
     transport: HttpTransport,
-    disk: mpsc::SyncSender<Disk>,
+    disk: Disk,
+    unread: Unread,
+    /// Positions of files that are gone were dropped.
+    forgotten: bool,
     status: Arc<Status>,
     positions_due: Option<Mono>,
     news: std::collections::VecDeque<Event>,
@@ -55,13 +60,24 @@ pub(super) async fn control(
         .nodename()
         .to_string_lossy()
         .into_owned();
-    let ledger = Arc::clone(&threads.ledger);
-    let (disk, disk_thread) = start_disk(state.positions_path(), ledger, &registry)?;
-    let status = Arc::new(Status::new(&threads, Arc::clone(&registry)));
+    let bell = crate::base::bell::Bell::new(Arc::new(super::threads::NotifyBell(Arc::clone(
+        &threads.control,
+    ))));
+    let disk = Disk::start(state.positions_path(), &threads, bell.clone(), &registry)?;
+    let deliverer = Arc::new(Mutex::new(Deliverer::new(
+        plan,
+        threads.outlets.clone(),
+        &registry,
+        seed(&threads),
+        crate::encode::recompose,
+    )));
+    let status = Arc::new(Status::new(&threads, &deliverer, Arc::clone(&registry)));
     if let Some(address) = plan.admin {
         let listener = std::net::TcpListener::bind(address).with_context(|| {
             format!("listen on {address} for /metrics and /status (`admin.listen`)")
         })?;
+        let address = listener.local_addr().unwrap_or(address);
+        tracing::info!(%address, "listening for /metrics, /status, /ready and /healthz");
         let source = Arc::clone(&status) as Arc<dyn crate::admin::StatusSource>;
         tokio::spawn(crate::admin::serve(
             listener,
@@ -70,24 +86,17 @@ pub(super) async fn control(
             stopped,
         ));
     }
-    let bell = crate::base::bell::Bell::new(Arc::new(super::threads::NotifyBell(Arc::clone(
-        &threads.control,
-    ))));
     let files = MachineFiles::watching(plan.allowed_roots()).context("watch directories")?;
     let mut control = Control {
         tree: Tree::new(plan, &node, &registry),
         inotify: watch_descriptor(files.descriptor()?)?,
         files,
-        deliverer: Deliverer::new(
-            plan,
-            threads.outlets.clone(),
-            &registry,
-            seed(&threads),
-            crate::encode::recompose,
-        ),
+        deliverer,
         transport: HttpTransport::new(tokio::runtime::Handle::current(), bell)
             .context("set up TLS")?,
         disk,
+        unread: Unread::new(&registry),
+        forgotten: false,
         status,
         positions_due: None,
         news: std::collections::VecDeque::new(),
@@ -97,8 +106,8 @@ pub(super) async fn control(
     control.serve().await?;
     control.finish(plan.limits.grace_ms).await;
     let _ = stop.send(true);
-    drop(control);
-    let _ = disk_thread.join();
+    let positions = control.threads.ledger.snapshot();
+    control.disk.end(positions);
     drop(state);
     tracing::info!("stopped");
     Ok(())
@@ -115,6 +124,8 @@ impl Control {
         self.news.extend(events);
         self.tell();
         self.status.found();
+        // Where `start_at` has begun must be known after a crash, though nothing was delivered yet.
+        self.positions_due = Some(self.threads.clock.mono().plus_ms(POSITIONS_MS));
         tracing::info!(rung = %self.threads.report.rung.name(), io = self.threads.io, "started");
         for skipped in &self.threads.report.skipped {
             tracing::info!(rung = %skipped.rung.name(), why = %skipped.why, "a higher rung did not load");
@@ -157,28 +168,55 @@ impl Control {
     /// One turn of discovery, delivery and positions; says when the next is due.
     fn turn(&mut self) -> Option<Mono> {
         let now = self.threads.clock.mono();
+        // Asked before the tree: a rename that a reader met while it opened what it was told is an
+        // event by now, and such a file is no unfound one.
+        let heard = self.news.is_empty() && self.threads.news.iter().all(News::is_heard);
         let mut events = Vec::new();
         let tree = self.tree.turn(&self.files, now, &mut events);
+        let settled = heard && events.is_empty();
         self.news.extend(events);
         self.tell();
         let behind = (!self.news.is_empty()).then(|| now.plus_ms(BEHIND_MS));
+        let unfound = self.forget_unfound(settled, now);
         let lanes = self.deliver(now);
-        [tree.deadline, behind, lanes, self.positions_due]
+        [tree.deadline, behind, unfound, lanes, self.positions_due]
             .into_iter()
             .flatten()
             .min()
     }
 
-    fn deliver(&mut self, now: Mono) -> Option<Mono> {
-        let mut turn = self.deliverer.turn(now, &mut self.transport);
-        while turn.progress {
-            self.positions_due
-                .get_or_insert_with(|| now.plus_ms(POSITIONS_MS));
-            turn = self
-                .deliverer
-                .turn(self.threads.clock.mono(), &mut self.transport);
+    /// Drops positions of files that are gone, once the readers have taken up the first whole
+    /// listing. A root that is not there yet, or a directory that cannot be listed, hides files.
+    fn forget_unfound(&mut self, settled: bool, now: Mono) -> Option<Mono> {
+        if self.forgotten {
+            return None;
         }
-        self.status.outputs(self.deliverer.status());
+        if !settled {
+            return Some(now.plus_ms(BEHIND_MS));
+        }
+        if self.tree.is_whole() {
+            self.forgotten = true;
+            self.unread.tell(&self.threads.ledger.forget_unfound());
+        }
+        None
+    }
+
+    fn deliverer(&self) -> MutexGuard<'_, Deliverer> {
+        self.deliverer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deliver(&mut self, now: Mono) -> Option<Mono> {
+        let due = || now.plus_ms(POSITIONS_MS);
+        let mut turn = self.turn_lanes(now);
+        while turn.progress {
+            self.positions_due.get_or_insert_with(due);
+            turn = self.turn_lanes(self.threads.clock.mono());
+        }
+        if self.disk.has_failed() {
+            self.positions_due.get_or_insert_with(due);
+        }
         if self.positions_due.is_some_and(|due| due <= now) {
             self.positions_due = None;
             self.write_positions();
@@ -186,11 +224,19 @@ impl Control {
         turn.deadline
     }
 
+    fn turn_lanes(&mut self, now: Mono) -> crate::deliver::Turn {
+        let mut deliverer = self
+            .deliverer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        deliverer.turn(now, &mut self.transport)
+    }
+
     fn write_positions(&mut self) {
         let Some(positions) = self.threads.ledger.snapshot() else {
             return;
         };
-        if self.disk.try_send(Disk::Positions(positions)).is_err() {
+        if !self.disk.write(positions) {
             // The disk is behind by one write: what it would say now, it says in a second.
             self.threads.ledger.snapshot_failed();
             let now = self.threads.clock.mono();
@@ -206,7 +252,7 @@ impl Control {
         loop {
             let now = self.threads.clock.mono();
             let deadline = self.deliver(now);
-            let done = self.threads.encoders_ended() && self.deliverer.idle();
+            let done = self.threads.encoders_ended() && self.deliverer().idle();
             if done || now >= end {
                 break;
             }
@@ -219,9 +265,6 @@ impl Control {
                 () = control.notified() => {}
                 () = until(now, Some(deadline)) => {}
             }
-        }
-        if let Some(positions) = self.threads.ledger.snapshot() {
-            let _ = self.disk.send(Disk::Positions(positions));
         }
     }
 }

@@ -12,9 +12,12 @@
 
 mod control;
 mod descriptors;
+mod disk;
+mod health;
 mod state;
 mod status;
 mod threads;
+mod unread;
 
 use std::sync::Arc;
 

@@ -55,11 +55,19 @@ impl State {
     /// starts as at the first time: never a crash loop.
     pub(super) fn load_positions(&self, registry: &Registry) -> Positions {
         let path = self.positions_path();
+        let corrupt = registry.counter(
+            "tailwake_positions_corrupt_total",
+            "Positions files that could not be read at start.",
+            &[],
+        );
         let bytes = match MachineFiles::default().load(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Positions::default(),
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "cannot read the positions file; starting as at the first time");
+                corrupt.add(1);
+                tracing::error!(path = %path.display(), %error,
+                    "cannot read the positions file; logs are read as `start_at` says, so lines may \
+                     come twice: mend the disk of `state`");
                 return Positions::default();
             }
         };
@@ -68,15 +76,9 @@ impl State {
             Err(error) => {
                 let aside = path.with_extension("corrupt");
                 let kept = fs::rename(&path, &aside).is_ok();
-                registry
-                    .counter(
-                        "tailwake_positions_corrupt_total",
-                        "Positions files that could not be read at start.",
-                        &[],
-                    )
-                    .add(1);
+                corrupt.add(1);
                 tracing::error!(path = %path.display(), %error, kept, aside = %aside.display(),
-                    "the positions file is damaged and was set aside; logs are read as `start_at` says, so lines may come twice");
+                    "the positions file is damaged and was set aside; logs are read as `start_at` says, so lines may come twice: see what writes to `state`, or how its disk fails");
                 Positions::default()
             }
         }

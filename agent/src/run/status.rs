@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
+use super::health::Health;
 use super::threads::Threads;
 use crate::admin::StatusSource;
 use crate::base::count::Registry;
-use crate::deliver::OutputStatus;
+use crate::base::time::{Clock as _, MachineClock};
+use crate::deliver::Deliverer;
 use crate::encode::Outlet;
 use crate::ledger::{Ledger, LogAccount};
 use crate::tail::Roll;
@@ -27,11 +29,17 @@ pub struct Status {
     meter: Meter,
     registry: Arc<Registry>,
     found: AtomicBool,
-    outputs: Mutex<Vec<OutputStatus>>,
+    deliverer: Arc<Mutex<Deliverer>>,
+    health: Arc<Health>,
+    clock: MachineClock,
 }
 
 impl Status {
-    pub(super) fn new(threads: &Threads, registry: Arc<Registry>) -> Self {
+    pub(super) fn new(
+        threads: &Threads,
+        deliverer: &Arc<Mutex<Deliverer>>,
+        registry: Arc<Registry>,
+    ) -> Self {
         Self {
             ledger: Arc::clone(&threads.ledger),
             outlets: threads.outlets.clone(),
@@ -42,7 +50,9 @@ impl Status {
             meter: threads.meter.clone(),
             registry,
             found: AtomicBool::new(false),
-            outputs: Mutex::new(Vec::new()),
+            deliverer: Arc::clone(deliverer),
+            health: Arc::clone(&threads.health),
+            clock: threads.clock,
         }
     }
 
@@ -51,19 +61,13 @@ impl Status {
         self.found.store(true, Ordering::Release);
     }
 
-    /// How the outputs fare now.
-    pub(super) fn outputs(&self, outputs: Vec<OutputStatus>) {
-        *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
-    }
-
     fn container(&self, log: &LogAccount) -> Value {
         let outputs: serde_json::Map<String, Value> = (self.ledger.outputs().iter())
-            .zip(&log.settled)
-            .map(|(name, settled)| {
-                (
-                    name.clone(),
-                    json!({"lines": settled.lines, "bytes": settled.bytes}),
-                )
+            .zip(log.settled.iter().zip(&log.lost_bytes))
+            .map(|(name, (settled, lost))| {
+                let said =
+                    json!({"lines": settled.lines, "bytes": settled.bytes, "lost_bytes": lost});
+                (name.clone(), said)
             })
             .collect();
         let meta = &log.source.meta;
@@ -96,7 +100,10 @@ impl StatusSource for Status {
     fn status(&self) -> Value {
         let accounts = self.ledger.accounts();
         let read = |of: fn(&LogAccount) -> u64| accounts.iter().map(of).sum::<u64>();
-        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let deliverer = self.deliverer.lock();
+        let outputs = deliverer
+            .unwrap_or_else(PoisonError::into_inner)
+            .status(self.clock.mono());
         let outputs: serde_json::Map<String, Value> = (outputs.iter())
             .map(|output| {
                 let outlet = &self.outlets[output.output.index()];
@@ -159,7 +166,7 @@ impl StatusSource for Status {
     }
 
     fn healthy(&self) -> Result<(), String> {
-        // The answer comes from the control thread: giving it is the proof that it turns.
-        Ok(())
+        // The answer comes from the control thread: giving it is the proof that that one turns.
+        self.health.check(self.clock.mono())
     }
 }

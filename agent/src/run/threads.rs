@@ -1,8 +1,7 @@
-//! The data threads: readers and encoders, and the disk thread.
+//! The data threads: readers and encoders.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context as _;
@@ -10,6 +9,7 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::sync::{Parker, Unparker};
 
 use super::Options;
+use super::health::{Beating, Health};
 use crate::base::bell::{Bell, Ring as Rings};
 use crate::base::count::Registry;
 use crate::base::outputs::OutputId;
@@ -47,18 +47,28 @@ impl Rings for ParkBell {
 }
 
 /// The way from discovery to one reader.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct News {
     queue: Arc<ArrayQueue<Event>>,
     reader: Bell,
+    told: u64,
+    /// How many events the reader has acted on.
+    heard: Arc<AtomicU64>,
 }
 
 impl News {
     /// Tells the reader; gives the event back when it is behind.
-    pub(super) fn tell(&self, event: Event) -> Result<(), Event> {
+    pub(super) fn tell(&mut self, event: Event) -> Result<(), Event> {
         self.queue.push(event)?;
+        self.told += 1;
         self.reader.ring();
         Ok(())
+    }
+
+    /// Whether the reader has acted on all that it was told.
+    #[must_use]
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::Acquire) == self.told
     }
 }
 
@@ -81,6 +91,8 @@ pub(super) struct Threads {
     pub(super) roll: Arc<Roll>,
     /// The probes' own account.
     pub(super) meter: Meter,
+    /// Whether they turn.
+    pub(super) health: Arc<Health>,
     /// The clock all turns are told the time by.
     pub(super) clock: MachineClock,
     stop_readers: Arc<AtomicBool>,
@@ -117,6 +129,7 @@ impl Threads {
         let (readers, encoders) = (threads.readers, threads.encoders);
         tracing::info!(readers, encoders, memory = %threads.memory, "memory ceiling");
         let clock = MachineClock::new();
+        let health = Arc::new(Health::default());
         let control = Arc::new(tokio::sync::Notify::new());
         let parkers: Vec<Parker> = (0..encoders).map(|_| Parker::new()).collect();
         let encoder_bells: Vec<Bell> = parkers
@@ -167,10 +180,13 @@ impl Threads {
                 registry,
             );
             let (feeds, stop) = (Arc::clone(&feeds[number]), Arc::clone(&stop_encoders));
+            let name = format!("encoder-{number}");
+            let waiting = Arc::clone(&feeds);
+            let beat = health.member(&name, move || !waiting.is_empty());
             encoder_threads.push(
                 thread::Builder::new()
-                    .name(format!("encoder-{number}"))
-                    .spawn(move || encode(worker, &feeds, &parker, &stop, clock))
+                    .name(name)
+                    .spawn(move || encode(worker, &feeds, &parker, &beat, &stop, clock))
                     .context("start an encoder thread")?,
             );
         }
@@ -187,6 +203,7 @@ impl Threads {
             outlets: &outlets,
             registry,
             stop: &stop_readers,
+            health: &health,
             clock,
             pool: (buffers, buffer_bytes),
             roll: &roll,
@@ -196,11 +213,14 @@ impl Threads {
         let mut news = Vec::new();
         for (number, (wake, eventfd)) in wakes.into_iter().zip(eventfds).enumerate() {
             let queue = Arc::new(ArrayQueue::new(NEWS_MAX));
+            let heard = Arc::new(AtomicU64::new(0));
             news.push(News {
                 queue: Arc::clone(&queue),
                 reader: eventfd.bell(),
+                told: 0,
+                heard: Arc::clone(&heard),
             });
-            reader_threads.push(start.reader(number, wake, eventfd, queue)?);
+            reader_threads.push(start.reader(number, wake, eventfd, (queue, heard))?);
         }
         let io = start.io;
         Ok(Self {
@@ -212,6 +232,7 @@ impl Threads {
             control,
             report,
             io,
+            health,
             clock,
             stop_readers,
             stop_encoders,
@@ -224,6 +245,7 @@ impl Threads {
 
     /// Ends the readers, then the encoders once they have sealed all they were fed.
     pub(super) fn stop(&mut self) {
+        self.health.ending();
         self.stop_readers.store(true, Ordering::SeqCst);
         self.reader_bells.iter().for_each(Bell::ring);
         for reader in self.readers.drain(..) {
@@ -255,6 +277,7 @@ struct ReaderStart<'a> {
     outlets: &'a [Arc<Outlet>],
     registry: &'a Arc<Registry>,
     stop: &'a Arc<AtomicBool>,
+    health: &'a Health,
     clock: MachineClock,
     pool: (usize, usize),
     roll: &'a Arc<Roll>,
@@ -267,7 +290,7 @@ impl ReaderStart<'_> {
         number: usize,
         wake: Wake,
         eventfd: EventFd,
-        news: Arc<ArrayQueue<Event>>,
+        (news, heard): (Arc<ArrayQueue<Event>>, Arc<AtomicU64>),
     ) -> anyhow::Result<JoinHandle<()>> {
         let plan = self.plan;
         let pool = Pool::new(self.pool.0, self.pool.1, eventfd.bell());
@@ -292,29 +315,40 @@ impl ReaderStart<'_> {
             self.registry,
         );
         let (stop, clock) = (Arc::clone(self.stop), self.clock);
+        let name = format!("reader-{number}");
+        let waiting = Arc::clone(&news);
+        let beat = self.health.member(&name, move || !waiting.is_empty());
         thread::Builder::new()
-            .name(format!("reader-{number}"))
-            .spawn(move || read(reader, &news, &stop, clock))
+            .name(name)
+            .spawn(move || read(reader, (&news, &heard), &beat, &stop, clock))
             .context("start a reader thread")
     }
 }
 
 fn read(
     mut reader: Reader<MachineRing, MachineFiles>,
-    news: &ArrayQueue<Event>,
+    (news, heard): (&ArrayQueue<Event>, &AtomicU64),
+    beat: &Beating,
     stop: &AtomicBool,
     clock: MachineClock,
 ) {
     while !stop.load(Ordering::SeqCst) {
+        beat.turn();
         let now = clock.mono();
-        let done = reader
-            .turn(now, clock.wall(), &mut || news.pop())
-            .and_then(|turn| {
-                if turn.progress {
-                    return Ok(());
-                }
-                reader.ring().park(clock.mono(), turn.deadline)
-            });
+        let mut taken = 0;
+        let mut next = || news.pop().inspect(|_| taken += 1);
+        let turn = reader.turn(now, clock.wall(), &mut next);
+        if taken > 0 {
+            heard.fetch_add(taken, Ordering::AcqRel);
+        }
+        let done = turn.and_then(|turn| {
+            if turn.progress {
+                return Ok(());
+            }
+            // News is taken without room; what waits for buffers is rung by the pool.
+            beat.park(true);
+            reader.ring().park(clock.mono(), turn.deadline)
+        });
         if let Err(error) = done {
             tracing::error!(%error, "the reader's ring has failed; it is tried again");
             thread::park_timeout(std::time::Duration::from_millis(100));
@@ -326,10 +360,12 @@ fn encode(
     mut worker: Worker,
     feeds: &Feeds,
     parker: &Parker,
+    beat: &Beating,
     stop: &AtomicBool,
     clock: MachineClock,
 ) {
     loop {
+        beat.turn();
         let stopping = stop.load(Ordering::SeqCst);
         let now = clock.mono();
         let turn = worker.turn(now, clock.wall(), &mut || feeds.take());
@@ -337,10 +373,12 @@ fn encode(
             if worker.drain(clock.mono(), clock.wall()) {
                 return;
             }
+            beat.park(false);
             park(parker, clock.mono(), Some(clock.mono().plus_ms(DRAIN_MS)));
             continue;
         }
         if !turn.progress {
+            beat.park(!turn.blocked);
             park(parker, clock.mono(), turn.deadline);
         }
     }
@@ -354,41 +392,4 @@ fn park(parker: &Parker, now: Mono, until: Option<Mono>) {
             parker.park_timeout(std::time::Duration::from_nanos(nanos));
         }
     }
-}
-
-/// What the disk thread is told.
-#[derive(Debug)]
-pub(super) enum Disk {
-    /// Write this as the positions file.
-    Positions(Positions),
-}
-
-/// The one thread that waits for fsync. A sick disk stops nothing but itself.
-pub(super) fn start_disk(
-    path: std::path::PathBuf,
-    ledger: Arc<Ledger>,
-    registry: &Registry,
-) -> anyhow::Result<(mpsc::SyncSender<Disk>, JoinHandle<()>)> {
-    let (sender, jobs) = mpsc::sync_channel(1);
-    let failed = registry.counter(
-        "tailwake_positions_write_errors_total",
-        "Positions writes that failed; tried again within a second.",
-        &[],
-    );
-    let files = MachineFiles::default();
-    let thread = thread::Builder::new().name("disk".to_owned()).spawn(move || {
-        use crate::base::files::Files as _;
-        while let Ok(Disk::Positions(positions)) = jobs.recv() {
-            let written = positions
-                .write()
-                .map_err(std::io::Error::other)
-                .and_then(|bytes| files.replace(&path, &bytes));
-            if let Err(error) = written {
-                failed.add(1);
-                ledger.snapshot_failed();
-                tracing::warn!(path = %path.display(), %error, "cannot write positions; a restart now would send lines again");
-            }
-        }
-    });
-    Ok((sender, thread.context("start the disk thread")?))
 }

@@ -14,7 +14,7 @@ use crate::discover::Event;
 use crate::encode::request::{Encoding, Request};
 use crate::ledger::Identity;
 use crate::ledger::positions::Positions;
-use crate::tail::file::is_same;
+use crate::tail::identity::is_same;
 use crate::ticket::Ticket;
 
 const LOGS: u32 = 2;

@@ -115,7 +115,7 @@ impl Machine {
                 }
             }
         }
-        self.counters.add(&mut self.counts);
+        self.count(None, now);
     }
 
     /// Lets go what is due.
@@ -135,6 +135,12 @@ impl Machine {
             self.put(key, pass);
         }
         self.due = self.passes.values().filter_map(Pass::due).min();
+        self.count(None, now);
+    }
+
+    /// Adds what was counted to the counters, and says what is bad of it.
+    fn count(&mut self, log: Option<&str>, now: Mono) {
+        self.program.complaints.say(&self.counts, log, now);
         self.counters.add(&mut self.counts);
     }
 
@@ -167,6 +173,7 @@ impl Machine {
         walked.cut += framed.cut;
         walked.bytes_cut += framed.bytes_cut;
         self.put(key, pass);
+        self.count(Some(&chunk.source.key), turn.now);
         chunk.ticket.settle();
     }
 

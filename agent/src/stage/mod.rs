@@ -9,6 +9,7 @@
 //! 2. A record that a stage holds keeps a claim on every chunk that it has bytes of.
 //! 3. A chunk's own claim is settled only after all its lines have been looked at.
 
+mod complaint;
 mod held;
 pub mod json;
 pub mod machine;

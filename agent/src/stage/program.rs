@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use regex::bytes::Regex;
 
+use super::complaint::Complaints;
 use super::record::Record;
 use crate::base::outputs::OutputId;
 use crate::plan::{
@@ -36,6 +37,7 @@ pub struct Program {
     pub(super) reasons: Vec<Arc<str>>,
     /// Records are cut at this many bytes.
     pub(super) record_max: usize,
+    pub(super) complaints: Complaints,
 }
 
 #[derive(Debug)]
@@ -123,6 +125,7 @@ impl Program {
             roots,
             reasons: compiler.reasons,
             record_max: usize::try_from(plan.limits.record_bytes_max.0).unwrap_or(usize::MAX),
+            complaints: Complaints::default(),
         })
     }
 

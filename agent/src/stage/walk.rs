@@ -163,6 +163,9 @@ impl Walk<'_> {
 
     fn cri(&mut self, record: &mut Record<'_>, at: At, next: At) -> At {
         let Some(line) = cri::parse(&record.text, self.seconds) else {
+            if without_hole(record) {
+                return self.cri(record, at, next);
+            }
             self.counts.not_cri += 1;
             self.limit(record);
             return next;
@@ -349,4 +352,16 @@ impl Walk<'_> {
             Cow::Owned(text) => text.truncate(kept),
         }
     }
+}
+
+/// Takes the NULs away that stand before a line; says whether there were any.
+#[cold]
+fn without_hole(record: &mut Record<'_>) -> bool {
+    let whole = record.text.len();
+    let hole = record.text.iter().take_while(|byte| **byte == 0).count();
+    match &mut record.text {
+        Cow::Borrowed(text) => *text = &text[hole..],
+        Cow::Owned(text) => drop(text.drain(..hole)),
+    }
+    hole > 0 && hole < whole
 }

@@ -3,19 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64;
-
+use super::gzip::Inflater;
 use super::ring::Token;
 use super::roll::Entry;
-use crate::base::files::{Files, Stat};
 use crate::base::time::Mono;
 use crate::discover::Place;
 use crate::ledger::Identity;
 use crate::ticket::{FileId, Source};
-
-/// First bytes that a file is told by. Container runtimes begin each line with a time to the
-/// nanosecond, so that a few lines tell two files apart.
-pub const HEAD_BYTES: usize = 1024;
 
 /// Where a file stands between two writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +39,15 @@ pub struct Tail<H> {
     pub gone: bool,
     /// The descriptor; closed when the file is done.
     pub handle: Option<H>,
+    /// It is compressed: its inflated bytes are read, and it is not watched.
+    pub(super) packed: Option<Box<Inflater>>,
+    /// A second file of the same content, rotated away or compressed, and not read: it stands in for
+    /// this one when this one is truncated, or when its own name is gone.
+    pub copy: Option<PathBuf>,
+    /// Since when it has been seen to be truncated, until that is dealt with.
+    pub shrunk: Option<Mono>,
+    /// Nothing was read since the bytes before its end were compared with those read before.
+    pub proven: bool,
     /// What `stat` says of it.
     pub identity: Identity,
     /// Where it stands between two writes; set by `set_watch` alone.
@@ -75,41 +78,4 @@ impl<H> Tail<H> {
     pub fn order(&self) -> (Place, FileId) {
         (self.place, self.id)
     }
-}
-
-/// The identity of a file just opened: `stat` and a hash of its first bytes.
-pub fn identify<F: Files>(files: &F, file: &F::File, stat: &Stat) -> Identity {
-    let mut head = [0u8; HEAD_BYTES];
-    let read = files.read_at(file, 0, &mut head).unwrap_or(0);
-    identity_of(stat, &head[..read])
-}
-
-/// The identity made of `stat` and the first bytes.
-#[must_use]
-pub fn identity_of(stat: &Stat, head: &[u8]) -> Identity {
-    let head = &head[..head.len().min(HEAD_BYTES)];
-    Identity {
-        device: stat.device,
-        inode: stat.inode,
-        born_ns: stat.born_ns,
-        head_len: head.len() as u32,
-        head: xxh3_64(head),
-    }
-}
-
-/// Whether `remembered` is this open file. The inode must be the same, the birth time too where
-/// both have one, and the first bytes that were hashed then must still be there.
-pub fn is_same<F: Files>(files: &F, file: &F::File, stat: &Stat, remembered: &Identity) -> bool {
-    if (remembered.device, remembered.inode) != (stat.device, stat.inode) {
-        return false;
-    }
-    if let (Some(then), Some(now)) = (remembered.born_ns, stat.born_ns)
-        && then != now
-    {
-        return false;
-    }
-    let length = (remembered.head_len as usize).min(HEAD_BYTES);
-    let mut head = [0u8; HEAD_BYTES];
-    let read = files.read_at(file, 0, &mut head[..length]).unwrap_or(0);
-    read == length && xxh3_64(&head[..length]) == remembered.head
 }

@@ -1,22 +1,35 @@
 //! News from discovery: files are opened, told apart, registered, watched, and closed at last.
 //!
 //! While a descriptor is held no other file can have its number; a closed file is told by its birth
-//! time or first bytes.
+//! time or its content. A second file of the same content is a copy, and is not read.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::file::{self, Tail, Watch};
+use super::file::{Tail, Watch};
 use super::log::Log;
+use super::opened::Opened;
 use super::reader::Reader;
 use super::ring::{Ring, Token};
-use crate::base::files::{Files, Refusal, Stat};
+use super::roll::Entry;
+use crate::base::files::{Files, Refusal};
 use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
-use crate::discover::{self, Place};
+use crate::discover::{self, Place, Rotated};
+use crate::ledger::Identity;
 use crate::plan::StartAt;
 use crate::ticket::{FileId, LogId, Source};
+
+/// A file that could not be opened, as it was found.
+#[derive(Debug)]
+pub(super) struct Unopened {
+    source: Arc<Source>,
+    place: Place,
+    at_start: Option<Timestamp>,
+    /// Its name is gone: renamed, which the next news say, or deleted.
+    gone: bool,
+}
 
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     pub(super) fn hear(&mut self, event: discover::Event, now: Mono, wall: Timestamp) {
@@ -40,26 +53,47 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             discover::Event::Gone { source, path } => self.gone(source.log, &path, now),
             discover::Event::Ended { source } => {
+                let of_log = |_: &PathBuf, file: &mut Unopened| file.source.log == source.log;
+                let never: Vec<_> = self.unopened.extract_if(.., of_log).collect();
+                for (path, file) in never {
+                    self.count.unopened.sub(u64::from(!file.gone));
+                    self.lose_unopened(&path, now);
+                }
+                self.count_missed(&source, now);
                 if let Some(log) = self.logs.get_mut(&source.log) {
                     log.ended = true;
                     self.make_ready(source.log);
                 }
-                self.count_missed(&source, now);
             }
         }
     }
 
     fn gone(&mut self, id: LogId, path: &Path, now: Mono) {
+        if let Some(file) = self.unopened.get_mut(path)
+            && !file.gone
+        {
+            file.gone = true;
+            self.count.unopened.sub(1);
+            if file.place.rotated != Rotated::Current {
+                // What was rotated away is not renamed again: it is deleted.
+                self.unopened.remove(path);
+                self.lose_unopened(path, now);
+            }
+        }
         let Some(log) = self.logs.get_mut(&id) else {
             return;
         };
-        for tail in log
-            .files
-            .iter_mut()
-            .filter(|tail| tail.path == path && !tail.gone)
-        {
-            tail.gone = true;
-            tail.stirred = now;
+        for tail in log.files.iter_mut().filter(|tail| !tail.gone) {
+            if tail.copy.as_deref() == Some(path) {
+                tail.copy = None;
+            } else if tail.path == path {
+                // The copy's name stands for it now: its positions stay as long as that is there.
+                match tail.copy.take() {
+                    Some(copy) => tail.path = copy,
+                    None => tail.gone = true,
+                }
+                tail.stirred = now;
+            }
         }
         self.make_ready(id);
     }
@@ -73,15 +107,30 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         at_start: Option<Timestamp>,
         now: Mono,
     ) {
-        let opened = self.files.open_log(&path).and_then(|handle| {
-            let stat = self.files.stat(&handle)?;
-            Ok((handle, stat))
-        });
-        let (handle, stat) = match opened {
+        if place.rotated != Rotated::Current {
+            // This is what went away from the name that is written to.
+            self.unopened.retain(|_, file| {
+                let same = (file.source.log, file.place.attempt) == (source.log, place.attempt);
+                !(file.gone && same)
+            });
+        }
+        let mut opened = match Opened::open(&self.files, &path) {
             Ok(opened) => opened,
-            Err(error) => return self.refuse(source, &path, &error, now),
+            Err(error) => {
+                let source = Arc::clone(source);
+                let file = Unopened {
+                    source,
+                    place,
+                    at_start,
+                    gone: false,
+                };
+                return self.refuse(path, file, &error, now);
+            }
         };
-        self.unopened.remove(&source.log);
+        self.unseen.remove(&source.log);
+        if let Some(file) = self.unopened.remove(&path) {
+            self.count.unopened.sub(u64::from(!file.gone));
+        }
         let outputs = OutputSet::first(self.outlets.len());
         let pace_ms = self.settings.pace_ms;
         let log = self
@@ -89,20 +138,16 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             .entry(source.log)
             .or_insert_with(|| Log::new(Arc::clone(source), outputs, pace_ms));
         log.ended = false;
-        // While we hold a descriptor no other file can have its number. A closed file is told by its
-        // birth or its first bytes: its number may be another's by now.
         let files = &self.files;
-        let same = |tail: &&mut Tail<R::File>| {
-            let was = &tail.identity;
-            (was.device, was.inode) == (stat.device, stat.inode)
-                && (tail.handle.is_some()
-                    || ((stat.born_ns.is_some() || was.head_len > 0)
-                        && file::is_same(files, &handle, &stat, was)))
-        };
-        if let Some(tail) = log.files.iter_mut().find(same) {
+        if let Some(tail) = (log.files.iter_mut()).find(|tail| opened.is_file_of(files, tail)) {
             (tail.path, tail.place, tail.gone, tail.stirred) = (path, place, false, now);
+        } else if let Some(tail) =
+            (log.files.iter_mut()).find(|tail| opened.is_copy_of(files, tail, &path))
+        {
+            tail.copy = Some(path);
+            self.count.copies.add(1);
         } else {
-            self.register(source, path, place, handle, stat, at_start, now);
+            self.register(source, path, place, opened, at_start, now);
         }
         if let Some(log) = self.logs.get_mut(&source.log) {
             log.files.sort_by_key(Tail::order);
@@ -111,31 +156,42 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.make_ready(source.log);
     }
 
-    fn refuse(&mut self, source: &Source, path: &Path, error: &io::Error, now: Mono) {
-        let path = path.display();
-        if let Some(refusal) = Refusal::of(error) {
-            self.count.refused.add(1);
-            if let Some(suppressed) = self.quiet.allow(now, refusal.reason()) {
-                tracing::warn!(%path, %refusal, suppressed, "a file is not read");
-            }
-            return;
-        }
-        if error.kind() == io::ErrorKind::NotFound {
+    fn refuse(&mut self, path: PathBuf, file: Unopened, error: &io::Error, now: Mono) {
+        let key = ("open", error.kind());
+        match error.kind() {
             // It came and went between the event and the open; if its directory goes too before
             // anything else of the log is opened, a whole container was missed.
-            if !self.logs.contains_key(&source.log) {
-                self.unopened.insert(source.log);
+            io::ErrorKind::NotFound => {
+                if !self.logs.contains_key(&file.source.log) {
+                    self.unseen.insert(file.source.log);
+                }
             }
-            return;
-        }
-        self.count.errors.add(1);
-        if let Some(suppressed) = self.quiet.allow(now, error.kind()) {
-            tracing::warn!(%path, %error, suppressed, "cannot open a log file; it is not read");
+            io::ErrorKind::InvalidInput => {
+                self.count.refused.add(1);
+                let reason = Refusal::of(error).map_or("refused", Refusal::reason);
+                if let Some(suppressed) = self.quiet.allow(now, reason) {
+                    tracing::warn!(path = %path.display(), %error, suppressed,
+                        "no log file after all; it is not read: remove it");
+                }
+            }
+            _ => {
+                self.count.open_errors.add(1);
+                if let Some(suppressed) = self.quiet.allow(now, key) {
+                    tracing::error!(path = %path.display(), %error, suppressed,
+                        "cannot open a log file; it is not read until the sweep can open it, and \
+                         lost when it is deleted before: give the agent the right to read it \
+                         (CAP_DAC_READ_SEARCH), or more descriptors if this is EMFILE");
+                }
+                self.ledger.spare(&file.source.key);
+                if self.unopened.insert(path, file).is_none_or(|old| old.gone) {
+                    self.count.unopened.add(1);
+                }
+            }
         }
     }
 
     fn count_missed(&mut self, source: &Source, now: Mono) {
-        if !self.unopened.remove(&source.log) {
+        if !self.unseen.remove(&source.log) {
             return;
         }
         self.count.missed.add(1);
@@ -145,54 +201,113 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the facts of one open file")]
+    /// A file was deleted before it could be opened: how many bytes it had is known to nobody.
+    fn lose_unopened(&mut self, path: &Path, now: Mono) {
+        self.count.unread.iter().for_each(|lost| lost.files.add(1));
+        if let Some(suppressed) = self.quiet.allow(now, "lost") {
+            tracing::error!(path = %path.display(), suppressed,
+                "a log file was deleted before it could be opened; its lines are lost: give the \
+                 agent the right to read it");
+        }
+    }
+
+    /// Tries again what could not be opened.
+    pub(super) fn open_again(&mut self, now: Mono) {
+        let unopened: Vec<PathBuf> = self.unopened.keys().cloned().collect();
+        for path in unopened {
+            let Some(file) = self.unopened.get(&path).filter(|file| !file.gone) else {
+                continue;
+            };
+            let (source, place, at_start) = (Arc::clone(&file.source), file.place, file.at_start);
+            self.found(&source, path, place, at_start, now);
+        }
+    }
+
     fn register(
         &mut self,
         source: &Arc<Source>,
         path: PathBuf,
         place: Place,
-        handle: R::File,
-        stat: Stat,
+        mut opened: Opened<R::File>,
         at_start: Option<Timestamp>,
         now: Mono,
     ) {
-        let identity = file::identify(&self.files, &handle, &stat);
-        let rule = self
-            .settings
-            .start_at
-            .get(source.input)
-            .copied()
-            .unwrap_or_default();
+        let mut identity = opened.identify(&self.files);
+        let known = self.ledger.remembered(&source.key);
+        let known = known
+            .iter()
+            .find(|known| opened.is_same(&self.files, &known.identity))
+            .or_else(|| {
+                let mut all = known.iter();
+                all.find(|known| opened.is_copy(&self.files, &known.identity))
+            });
+        if let Some(known) = known {
+            let was = &known.identity;
+            (identity.last_at, identity.last_len, identity.last) =
+                (was.last_at, was.last_len, was.last);
+        }
+        let rule = (self.settings.start_at.get(source.input).copied()).unwrap_or_default();
+        let size = opened.size_at_most();
         let start = |log_known: bool| match (at_start, rule) {
             (None, _) | (_, StartAt::Beginning) => 0,
             // A file that came while the agent was down belongs to a log it knows.
             _ if log_known => 0,
-            (Some(_), StartAt::End) => stat.size,
+            (Some(_), StartAt::End) => size,
             (Some(wall), StartAt::Age { secs }) => {
-                let age = wall.secs.saturating_sub(stat.modified.secs);
+                let age = wall.secs.saturating_sub(opened.stat.modified.secs);
                 if u64::try_from(age).unwrap_or(0) > secs {
-                    stat.size
+                    size
                 } else {
                     0
                 }
             }
         };
-        let files = &self.files;
-        let id = self.ledger.register(source, identity, start, |remembered| {
-            file::is_same(files, &handle, &stat, remembered)
-        });
+        let remembered = known.map(|known| &known.identity);
+        let id = self.ledger.register(source, identity, start, remembered);
+        if opened.packed.is_none() {
+            self.ledger.saw(source.log, id, opened.stat.size);
+        }
+        // What is compressed has ended; where its end is known, it need not be inflated for it.
+        let end = known.and_then(|known| known.end);
+        let end = end.filter(|_| opened.packed.is_some());
+        if end.is_some() {
+            self.ledger.set_end(source.log, id, end);
+        }
+        let mut tail = self.enter(source, path, place, opened, (id, identity), now);
+        tail.end = end;
+        if let Some(log) = self.logs.get_mut(&source.log) {
+            log.files.push(tail);
+        }
+    }
+
+    /// Gives an open file its number in the ring, and watches it.
+    pub(super) fn enter(
+        &mut self,
+        source: &Arc<Source>,
+        path: PathBuf,
+        place: Place,
+        opened: Opened<R::File>,
+        (id, identity): (FileId, Identity),
+        now: Mono,
+    ) -> Tail<R::File> {
+        let Opened {
+            handle,
+            stat,
+            packed,
+        } = opened;
         let token = self.new_token(source.log);
-        let watched = match self.ring.watch(token, &handle, stat.inode) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(path = %path.display(), %error, "not watched: the sweep serves it");
-                false
-            }
-        };
+        let watched = packed.is_none()
+            && match self.ring.watch(token, &handle, stat.inode) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), %error, "not watched: the sweep serves it");
+                    false
+                }
+            };
         self.count.files.add(1);
         let rung = self.ring.rung_of(token);
         let entry = self.settings.roll.enter(source.log, rung, stat.inode);
-        let tail = Tail {
+        Tail {
             id,
             token,
             source: Arc::clone(source),
@@ -200,6 +315,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             place,
             gone: false,
             handle: Some(handle),
+            packed,
+            copy: None,
+            shrunk: None,
+            proven: true,
             identity,
             watch: Watch::Awake,
             watched,
@@ -208,9 +327,6 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             stirred: now,
             entry,
             short_reads: 0,
-        };
-        if let Some(log) = self.logs.get_mut(&source.log) {
-            log.files.push(tail);
         }
     }
 
@@ -229,13 +345,20 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return;
         };
         if let Some(handle) = tail.handle.take() {
-            self.count.files.sub(1);
-            self.settings.roll.leave(log, &tail.entry);
+            let (token, entry) = (tail.token, Arc::clone(&tail.entry));
+            tail.packed = None;
             // The watch first: once the descriptor is closed another file may get the inode number.
-            self.ring.unwatch(tail.token);
+            self.unenter(log, token, &entry);
             drop(handle);
-            self.tokens[tail.token.0 as usize] = None;
-            self.free_tokens.push(tail.token.0);
         }
+    }
+
+    /// Takes back what [`Self::enter`] gave.
+    pub(super) fn unenter(&mut self, log: LogId, token: Token, entry: &Arc<Entry>) {
+        self.count.files.sub(1);
+        self.settings.roll.leave(log, entry);
+        self.ring.unwatch(token);
+        self.tokens[token.0 as usize] = None;
+        self.free_tokens.push(token.0);
     }
 }

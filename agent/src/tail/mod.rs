@@ -14,17 +14,23 @@
 //! 4. A file sleeps only after a read that began after `arm` found nothing.
 //! 5. An unfinished last line is read again from its start; no buffer waits for its end.
 
+mod ends;
 pub mod eventfd;
 pub mod file;
 mod found;
+mod gzip;
+pub mod identity;
 pub mod log;
 pub mod machine;
+mod opened;
 mod passes;
 pub mod pread;
 pub mod reader;
 pub mod ring;
 pub mod roll;
 mod serve;
+#[cfg(test)]
+mod tests;
 pub mod uring;
 
 pub use machine::MachineRing;

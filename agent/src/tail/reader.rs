@@ -1,18 +1,21 @@
 //! A reader: the turn of one thread that reads its share of the container logs.
 //!
 //! ```text
-//! turn: news from discovery -> notices of the ledger -> events of the ring -> due logs -> serve
+//! turn: drain the ring -> news from discovery -> notices of the ledger -> the ring's events
+//!       -> due logs -> serve
 //! ```
 //!
 //! Ready logs take turns, one buffer each: deficit round robin with the buffer as its quantum.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::file::{Tail, Watch};
+use super::found::Unopened;
 use super::log::Log;
 use super::ring::{Event, Ring, Token};
 use super::roll::Roll;
@@ -24,7 +27,7 @@ use crate::base::quiet::Quiet;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover;
 use crate::encode::Outlet;
-use crate::ledger::{Ledger, Notice};
+use crate::ledger::{Ledger, Notice, UnreadCount};
 use crate::plan::StartAt;
 use crate::ticket::{Feed, Feeds, LogId};
 use crate::wake::WakeCounters;
@@ -56,14 +59,21 @@ pub(super) struct Counters {
     pub(super) refused: Arc<Counter>,
     pub(super) missed: Arc<Counter>,
     pub(super) errors: Arc<Counter>,
+    pub(super) open_errors: Arc<Counter>,
+    pub(super) unopened: Arc<Counter>,
+    pub(super) unfinished: Arc<Counter>,
     pub(super) truncated: Arc<Counter>,
+    pub(super) copies: Arc<Counter>,
+    pub(super) holes: Arc<Counter>,
     pub(super) rejoins: Arc<Counter>,
     pub(super) short: Arc<Counter>,
     pub(super) files: Arc<Counter>,
+    /// By output.
+    pub(super) unread: Vec<UnreadCount>,
 }
 
 impl Counters {
-    fn new(registry: &Registry) -> Self {
+    fn new(registry: &Registry, outputs: &[String]) -> Self {
         let count = |name, help| registry.counter(name, help, &[]);
         Self {
             reads: count("tailwake_reads_total", "Reads that ended."),
@@ -80,11 +90,29 @@ impl Counters {
                 "tailwake_containers_missed_total",
                 "Containers that were gone before a file of them could be opened.",
             ),
-            errors: count("tailwake_read_errors_total", "Reads and opens that failed."),
+            errors: count("tailwake_read_errors_total", "Reads that failed."),
+            open_errors: count(
+                "tailwake_open_errors_total",
+                "Opens of log files that failed; tried again by the sweep.",
+            ),
+            unopened: registry.gauge(
+                "tailwake_files_unopened",
+                "Log files that are there and could not be opened.",
+                &[],
+            ),
+            unfinished: count(
+                "tailwake_unfinished_lines_total",
+                "Last lines without a newline, taken as they are when their file had ended.",
+            ),
             truncated: count(
                 "tailwake_truncations_total",
                 "Files that shrank below our place.",
             ),
+            copies: count(
+                "tailwake_copies_total",
+                "Files of a content that is known under another name.",
+            ),
+            holes: count("tailwake_hole_bytes_total", "NULs that were passed over."),
             rejoins: count(
                 "tailwake_output_rejoins_total",
                 "Passes begun at a watermark.",
@@ -94,6 +122,10 @@ impl Counters {
                 "Reads short of the announced end.",
             ),
             files: registry.gauge("tailwake_files_open", "Log files that are open.", &[]),
+            unread: outputs
+                .iter()
+                .map(|output| UnreadCount::new(registry, output))
+                .collect(),
         }
     }
 }
@@ -128,8 +160,7 @@ pub struct Reader<R: Ring, F> {
     pub(super) next_pass: u32,
     next_sweep: Mono,
     /// Logs of which nothing could be opened, as it was gone already.
-    pub(super) unopened: BTreeSet<LogId>,
-    pub(super) quiet: Quiet,
+    pub(super) unseen: BTreeSet<LogId>,
     /// What the wake source had counted at the last look, and the next look for refusals.
     counted: WakeCounters,
     refused: u64,
@@ -137,6 +168,9 @@ pub struct Reader<R: Ring, F> {
     pub(super) attached: OutputSet,
     events: Vec<Event>,
     pub(super) notices: Vec<Notice>,
+    /// Files that could not be opened; as many as discovery finds at the most.
+    pub(super) unopened: BTreeMap<PathBuf, Unopened>,
+    pub(super) quiet: Quiet,
 }
 
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
@@ -155,12 +189,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         Self {
             ring,
             files,
+            count: Counters::new(registry, ledger.outputs()),
             ledger,
             pool,
             feeds,
             attached: OutputSet::first(outlets.len()),
             outlets,
-            count: Counters::new(registry),
             logs: HashMap::default(),
             tokens: Vec::new(),
             free_tokens: Vec::new(),
@@ -169,13 +203,14 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             waiting: VecDeque::new(),
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
-            unopened: BTreeSet::new(),
-            quiet: Quiet::default(),
+            unseen: BTreeSet::new(),
             counted: WakeCounters::default(),
             refused: 0,
             next_look: Mono(0),
             events: Vec::new(),
             notices: Vec::new(),
+            unopened: BTreeMap::new(),
+            quiet: Quiet::default(),
             settings,
         }
     }
@@ -196,13 +231,15 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         news: &mut dyn FnMut() -> Option<discover::Event>,
     ) -> io::Result<Turn> {
         let mut progress = false;
+        // First of all: it takes back the bell's ringing, and whoever rings afterwards ends the next
+        // park. What the bell was rung for is looked at below.
+        let mut events = std::mem::take(&mut self.events);
+        self.ring.drain(&mut events)?;
         while let Some(event) = news() {
             progress = true;
             self.hear(event, now, wall);
         }
         self.heed_outputs();
-        let mut events = std::mem::take(&mut self.events);
-        self.ring.drain(&mut events)?;
         for event in events.drain(..) {
             progress = true;
             match event {
@@ -247,7 +284,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let was_asleep = tail.watch == Watch::Asleep;
             self.settings.roll.woke(&tail.entry, was_asleep);
             tail.set_watch(Watch::Awake);
-            tail.short_reads = 0;
+            (tail.short_reads, tail.proven) = (0, false);
             reopened = tail.end.take().map(|_| tail.id);
         }
         if let Some(file) = reopened {
@@ -314,6 +351,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     fn sweep(&mut self, now: Mono) {
         self.settings.roll.sweeps.add(1);
         self.next_sweep = now.plus_ms(self.settings.sweep_ms);
+        self.open_again(now);
         let mut found = Vec::new();
         for (id, log) in &mut self.logs {
             for tail in &mut log.files {
@@ -321,9 +359,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let Ok(stat) = self.files.stat(handle) else {
                     continue;
                 };
-                let asleep = tail.watch == Watch::Asleep || !tail.watched;
+                self.ledger.saw(*id, tail.id, stat.size);
+                let plain = tail.packed.is_none();
+                let asleep = plain && (tail.watch == Watch::Asleep || !tail.watched);
                 if asleep && stat.size != tail.seen_end {
                     tail.set_watch(Watch::Awake);
+                    tail.proven = false;
                     tail.entry.late.add(u64::from(tail.watched));
                     found.push((*id, tail.watched));
                 }
@@ -335,5 +376,96 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             self.make_ready(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::cell::RefCell;
+    use std::fs::File;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::base::bell::Bell;
+    use crate::base::pool::Buffer;
+    use crate::ledger::positions::Positions;
+    use crate::machine::MachineFiles;
+    use crate::ticket::{Meta, Source};
+    use crate::wake::Rung;
+
+    /// Somebody rings just before the ring is drained, which takes the ringing back.
+    struct Belated(
+        Rc<RefCell<VecDeque<discover::Event>>>,
+        Option<discover::Event>,
+    );
+
+    impl Ring for Belated {
+        type File = File;
+
+        fn read(&mut self, _: Token, _: &File, _: u64, _: Buffer, _: usize) {}
+        fn watch(&mut self, _: Token, _: &File, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn unwatch(&mut self, _: Token) {}
+        fn arm(&mut self, _: Token) -> io::Result<()> {
+            Ok(())
+        }
+        fn expected_end(&self, _: Token) -> Option<u64> {
+            None
+        }
+        fn rung_of(&self, _: Token) -> Rung {
+            Rung::SweepOnly
+        }
+        fn wake_counters(&self) -> WakeCounters {
+            WakeCounters::default()
+        }
+        fn refused(&self) -> u64 {
+            0
+        }
+        fn drain(&mut self, _: &mut Vec<Event>) -> io::Result<()> {
+            self.0.borrow_mut().extend(self.1.take());
+            Ok(())
+        }
+        fn park(&mut self, _: Mono, _: Option<Mono>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Such a file was read only when another came, or by the sweep.
+    #[test]
+    fn news_whose_ringing_a_turn_takes_back_is_heard_in_that_turn() {
+        let source = Arc::new(Source {
+            log: LogId(0),
+            input: 0,
+            key: "ns_pod_uid/app".into(),
+            filename: "0.log".into(),
+            meta: Meta::default(),
+            labels: Vec::new(),
+            tag: None,
+        });
+        let news = Rc::new(RefCell::new(VecDeque::new()));
+        let ring = Belated(Rc::clone(&news), Some(discover::Event::Ended { source }));
+        let settings = Settings {
+            number: 0,
+            pace_ms: 5,
+            sweep_ms: 0,
+            start_at: Vec::new(),
+            roll: Arc::new(Roll::new(&Registry::default())),
+        };
+        let mut reader = Reader::new(
+            settings,
+            ring,
+            MachineFiles::new(vec![std::env::temp_dir()]),
+            Ledger::new(Vec::new(), vec![Bell::silent()], Positions::default()),
+            Pool::new(1, 4096, Bell::silent()),
+            vec![Arc::new(Feeds::new(1, Bell::silent()))],
+            Vec::new(),
+            &Registry::default(),
+        );
+        let mut next = || news.borrow_mut().pop_front();
+        let turn = reader.turn(Mono(0), Timestamp::default(), &mut next);
+        assert!(turn.unwrap().progress);
+        assert!(news.borrow().is_empty());
     }
 }

@@ -4,12 +4,12 @@ use std::io;
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::file::{self, Watch};
+use super::file::Watch;
+use super::identity;
 use super::log::Reading;
 use super::reader::Reader;
 use super::ring::{Ring, Token};
 use crate::base::files::Files;
-use crate::base::outputs::OutputSet;
 use crate::base::pool::Buffer;
 use crate::base::time::Mono;
 use crate::line::boundary::{self, Open};
@@ -24,12 +24,6 @@ const PACE_MS_MAX: u64 = 80;
 
 /// A log that slept this long is served at its first pace again.
 const RESTED_MS: u64 = 500;
-
-/// Reads that may come back short of an announced end before it is given up: a write can fail.
-const SHORT_READS_MAX: u32 = 1_000;
-
-/// How soon settled files are closed.
-const CLOSE_MS: u64 = 250;
 
 enum Step {
     /// Read this.
@@ -97,13 +91,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     log.turn = at + 1;
                     reading.asked = reading.asked.min(buf.len());
                     log.reading = Some(reading);
-                    let Some(tail) = log.files.iter().find(|tail| tail.id == reading.file) else {
-                        return false;
-                    };
-                    if let Some(handle) = &tail.handle {
-                        self.ring
-                            .read(tail.token, handle, reading.offset, buf, reading.asked);
-                    }
+                    self.begin(id, reading, buf, now);
                     return true;
                 }
                 Step::Again => {}
@@ -117,6 +105,26 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             self.make_due(id, due);
         }
         false
+    }
+
+    /// Begins a read; of a compressed file it ends at once.
+    fn begin(&mut self, id: LogId, reading: Reading, mut buf: Buffer, now: Mono) {
+        let Some(tail) = self
+            .logs
+            .get_mut(&id)
+            .and_then(|log| log.file(reading.file))
+        else {
+            return;
+        };
+        let (Some(handle), token) = (&tail.handle, tail.token) else {
+            return;
+        };
+        let Some(inflater) = &mut tail.packed else {
+            return (self.ring).read(token, handle, reading.offset, buf, reading.asked);
+        };
+        let into = &mut buf[..reading.asked];
+        let result = inflater.read_at(&self.files, handle, reading.offset, into);
+        self.read_ended(token, buf, result, now);
     }
 
     /// The next step of a pass.
@@ -169,9 +177,20 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             (pass.file, pass.offset, pass.dry) = (next, 0, 0);
             return Step::Again;
         }
-        let mut last = false;
+        let file = pass.file;
+        if !self.is_proven(id, place) {
+            let wait = self.truncated(id, file, now);
+            return wait.map_or(Step::Again, |due| Step::Idle(Some(due)));
+        }
+        let Some(log) = self.logs.get_mut(&id) else {
+            return Step::Idle(None);
+        };
+        let (pass, tail) = (&log.passes[at], &log.files[place]);
+        let mut last = tail.packed.is_some();
         let taken = pass.offset.max(pass.dry);
-        if tail.watch == Watch::Asleep && tail.seen_end <= taken {
+        if last {
+            // A compressed file grows no more.
+        } else if tail.watch == Watch::Asleep && tail.seen_end <= taken {
             // Between the rename and the new file, which may take long, the old one is written to.
             if newest && !tail.gone && !log.ended {
                 return Step::Idle(None);
@@ -246,9 +265,18 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         let read = match result {
             Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.count.errors.add(1);
+                return self.give_up(id, reading, &error, now);
+            }
             Err(error) => {
                 self.count.errors.add(1);
-                tracing::warn!(log = %log.source.key, %error, "a read failed; tried again in 1 s");
+                let key = ("read", error.kind());
+                if let Some(suppressed) = self.quiet.allow(now, key) {
+                    tracing::error!(log = %log.source.key, %error, suppressed,
+                        "a read failed; tried again every second, nothing is skipped: see the \
+                         kernel's log for what ails the disk");
+                }
                 return self.make_due(id, now.plus_ms(1_000));
             }
         };
@@ -259,12 +287,22 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let end = reading.offset + read as u64;
         tail.seen_end = tail.seen_end.max(end);
         let full = read == reading.asked;
+        tail.proven &= full;
         let ended = tail.end == Some(end) || (reading.last && !full);
         let Some(at) = log.pass_at(reading.pass) else {
             return self.make_ready(id);
         };
         // Where a pass stands between two records, a last line without a newline has ended too.
         let last = ended || log.is_between(reading.file, end, reading.pass);
+        let pass = &mut log.passes[at];
+        if pass.is_clean() && buf[..read].first() == Some(&0) {
+            let hole = hole(&buf[..read]);
+            // What ends in NULs may be written to yet.
+            if hole < read || full || reading.last {
+                self.pass_over(id, at, reading, &buf[..hole]);
+                return self.make_ready(id);
+            }
+        }
         let pass = &mut log.passes[at];
         let cut = cut(&buf[..read], (pass.open, pass.in_line), full, last);
         let (in_line, open) = (pass.in_line, pass.open);
@@ -294,6 +332,42 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
     }
 
+    /// NULs where a record would begin: a hole that a writer without O_APPEND left after a truncation,
+    /// or what a file system put there after a power cut. They are settled as they are.
+    fn pass_over(&mut self, id: LogId, at: usize, reading: Reading, hole: &[u8]) {
+        let Some(log) = self.logs.get_mut(&id) else {
+            return;
+        };
+        let pass = &mut log.passes[at];
+        let end = reading.offset + hole.len() as u64;
+        let span = Span {
+            log: id,
+            file: reading.file,
+            pass: pass.id,
+            start: reading.offset,
+            end,
+            lines: 0,
+        };
+        pass.offset = end;
+        self.count.holes.add(hole.len() as u64);
+        self.ledger.open(span, pass.outputs).settle();
+        self.reach(id, reading.file, end, hole);
+    }
+
+    /// Remembers the bytes before the highest place read.
+    fn reach(&mut self, id: LogId, file: FileId, end: u64, bytes: &[u8]) {
+        let Some(tail) = self.logs.get_mut(&id).and_then(|log| log.file(file)) else {
+            return;
+        };
+        if end <= tail.identity.last_at || bytes.is_empty() {
+            return;
+        }
+        let last = identity::last_of(bytes);
+        tail.identity.last_at = end;
+        (tail.identity.last_len, tail.identity.last) = last;
+        self.ledger.reached(id, file, end, last);
+    }
+
     /// Bytes came, and no more are there: the file rests before it is read again.
     fn cool(&mut self, id: LogId, now: Mono) {
         let Some(log) = self.logs.get_mut(&id) else {
@@ -320,6 +394,14 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let bytes = &buf[..cut.take];
         let unfinished = u32::from(!cut.in_line && bytes.last() != Some(&b'\n'));
         let lines = memchr_iter(b'\n', bytes).count() as u32 + unfinished;
+        if unfinished > 0 && !bytes.is_empty() {
+            self.count.unfinished.add(1);
+            if let Some(suppressed) = self.quiet.allow(now, "unfinished") {
+                tracing::warn!(log = %log.source.key, suppressed,
+                    "a file ended in the middle of a line; what is there is taken as a line: its \
+                     writer was killed, or rotates by a copy");
+            }
+        }
         let pass = &mut log.passes[at];
         let (start, end) = (reading.offset, reading.offset + cut.take as u64);
         let span = Span {
@@ -347,14 +429,20 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         tail.stirred = now;
         let source = std::sync::Arc::clone(&tail.source);
-        if (tail.identity.head_len as usize) < file::HEAD_BYTES
-            && u64::from(tail.identity.head_len) < end
+        let known = u64::from(tail.identity.head_len);
+        if known < identity::HEAD_BYTES as u64
+            && known < end
+            && tail.packed.is_none()
             && let Some(handle) = &tail.handle
-            && let Ok(stat) = self.files.stat(handle)
         {
-            tail.identity = file::identify(&self.files, handle, &stat);
+            let files = &self.files;
+            identity::grow(
+                &mut |at, into| files.read_at(handle, at, into),
+                &mut tail.identity,
+            );
             self.ledger.identify(id, tail.id, tail.identity);
         }
+        self.reach(id, reading.file, end, &buf[..cut.take]);
         let (base, len, open_tail) = (start, cut.take, cut.in_line);
         self.feed(Feed::Chunk(Chunk {
             source,
@@ -366,138 +454,14 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             ticket,
         }));
     }
+}
 
-    /// A read found nothing new: arm and look again, sleep, or end the file.
-    fn found_nothing(&mut self, id: LogId, reading: Reading, read: usize, now: Mono) {
-        let Some(log) = self.logs.get_mut(&id) else {
-            return;
-        };
-        let Some(place) = log.place_of(reading.file) else {
-            return;
-        };
-        if read == 0 && self.shrank(id, reading) {
-            return self.begin_again(id, reading.file, now);
-        }
-        let Some(log) = self.logs.get_mut(&id) else {
-            return;
-        };
-        let tail_end = log.files[place].seen_end;
-        let tail = &mut log.files[place];
-        if reading.last && read == 0 {
-            tail.end = Some(reading.offset);
-            self.ledger.set_end(id, reading.file, Some(reading.offset));
-            return self.make_ready(id);
-        }
-        match tail.watch {
-            Watch::Awake => {
-                let armed = tail.watched && self.ring.arm(tail.token).is_ok();
-                tail.set_watch(if armed { Watch::Armed } else { Watch::Asleep });
-            }
-            Watch::Armed => {
-                let short = self
-                    .ring
-                    .expected_end(tail.token)
-                    .is_some_and(|end| end > tail_end);
-                if short && tail.short_reads < SHORT_READS_MAX {
-                    tail.short_reads += 1;
-                    self.count.short.add(1);
-                    return self.make_due(id, now.plus_ms(1));
-                }
-                tail.set_watch(Watch::Asleep);
-                (log.busy, log.slept) = (0, now);
-            }
-            Watch::Asleep => {}
-        }
-        self.make_ready(id);
-    }
-
-    fn shrank(&self, id: LogId, reading: Reading) -> bool {
-        let Some(log) = self.logs.get(&id) else {
-            return false;
-        };
-        let tail = log.files.iter().find(|tail| tail.id == reading.file);
-        let Some(handle) = tail.and_then(|tail| tail.handle.as_ref()) else {
-            return false;
-        };
-        self.files
-            .stat(handle)
-            .is_ok_and(|stat| stat.size < reading.offset)
-    }
-
-    /// The file was truncated: it is a new generation, read from its first byte.
-    fn begin_again(&mut self, id: LogId, old: FileId, now: Mono) {
-        self.count.truncated.add(1);
-        let Some(log) = self.logs.get_mut(&id) else {
-            return;
-        };
-        let all = log
-            .passes
-            .iter()
-            .fold(OutputSet::NONE, |all, pass| all.or(pass.outputs));
-        let Some(tail) = log.files.iter_mut().find(|tail| tail.id == old) else {
-            return;
-        };
-        let Some(handle) = &tail.handle else { return };
-        let Ok(stat) = self.files.stat(handle) else {
-            return;
-        };
-        tail.identity = file::identify(&self.files, handle, &stat);
-        self.ledger.forget(id, old);
-        tail.id = self
-            .ledger
-            .register(&tail.source, tail.identity, |_| 0, |_| false);
-        tail.set_watch(Watch::Awake);
-        (tail.seen_end, tail.stirred) = (0, now);
-        tracing::warn!(path = %tail.path.display(), "the file was truncated; it is read from its start");
-        all.iter().for_each(|output| self.part(id, output));
-        self.join(id);
-    }
-
-    /// Closes files that every output has, forgets those that are deleted, and ends the log.
-    fn close_done(&mut self, id: LogId, now: Mono) {
-        let Some(log) = self.logs.get_mut(&id) else {
-            return;
-        };
-        if log.reading.is_some() {
-            return;
-        }
-        let over: Vec<(FileId, bool)> = log
-            .files
-            .iter()
-            .filter(|f| f.end.is_some())
-            .map(|f| (f.id, f.gone))
-            .collect();
-        let ends = log.ended && over.len() == log.files.len();
-        if ends && !log.said_ended {
-            log.said_ended = true;
-            log.passes
-                .iter_mut()
-                .filter_map(|pass| pass.glue.take())
-                .for_each(|g| g.settle());
-            self.feed(Feed::Ended { log: id });
-        }
-        let mut outstanding = false;
-        for (file, gone) in over {
-            if self.ledger.remaining(id, file) > 0 {
-                outstanding = true;
-                continue;
-            }
-            self.close(id, file);
-            if gone {
-                self.ledger.forget(id, file);
-                if let Some(log) = self.logs.get_mut(&id) {
-                    log.files.retain(|tail| tail.id != file);
-                }
-            }
-        }
-        if outstanding {
-            self.make_due(id, now.plus_ms(CLOSE_MS));
-        } else if ends {
-            self.ledger.forget_log(id);
-            self.settings.roll.forget(id);
-            self.logs.remove(&id);
-        }
-    }
+/// How many NULs `bytes` begins with.
+fn hole(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .position(|byte| *byte != 0)
+        .unwrap_or(bytes.len())
 }
 
 /// What of `bytes` goes on: whole lines that leave no record open; if there are none, whole lines;

@@ -76,7 +76,7 @@ sections! {
     }
     /// The admin listener.
     ADMIN = "admin" {
-        "listen": "address:port", "", "An IP address and port, for example `127.0.0.1:9400`.";
+        "listen": "address:port", "", "An IP address and port, for example `127.0.0.1:9400`; port 0 takes a free one, which the log names.";
     }
     /// Limits.
     LIMITS = "limits" {
@@ -188,7 +188,7 @@ sections! {
             "A batch is sealed at this many bytes before compression.";
         "linger": "duration", "100ms", "A batch is sealed this long after its first line.";
         "window_bytes": "size", "6MiB",
-            "Compressed bytes sealed but not settled; when full, the output holds up its readers.";
+            "Compressed bytes sealed but not settled, at least 4 times `limits.buffer_bytes`; when full, the output holds up its readers.";
         "retry": "map", "see below", "How failures are retried, without end.";
         "timeout": "duration", "30s", "How long a whole request may take.";
     }

@@ -23,6 +23,7 @@ use super::diagnostics::{Report, Span};
 use super::fields::{self, Fields};
 use super::tree::{Key, Node, Value};
 use crate::base::outputs::OUTPUTS_MAX;
+use crate::base::size::ByteSize;
 use crate::plan::memory::Memory;
 use crate::plan::{Entry, IoChoice, Limits, Pipeline, Plan, RungChoice, Step, Wake};
 
@@ -37,6 +38,9 @@ const RUNGS: [(&str, RungChoice); 6] = [
     ("inotify", RungChoice::Inotify),
     ("sweep", RungChoice::Sweep),
 ];
+
+/// Read buffers that a window must hold.
+const WINDOW_BUFFERS: u64 = 4;
 
 const FACES: [(&str, IoChoice); 3] = [
     ("auto", IoChoice::Auto),
@@ -100,6 +104,7 @@ pub(super) fn lower(root: &Node, report: &mut Report<'_>) -> Plan {
     graph.refuse_circles(report);
     refuse_unused(sources, outputs, &graph, report);
     if report.count() == 0 {
+        refuse_small_windows(outputs, &plan, report);
         refuse_too_large(&map, &plan, report);
     }
     plan
@@ -348,6 +353,24 @@ fn refuse_unused(
                 key.span,
                 format!("no pipeline sends to the output `{}`", key.text),
                 "name it in the `to` of a pipeline, or remove it",
+            );
+        }
+    }
+}
+
+/// An output that comes back after an outage takes a whole buffer's lines, or begins it again: what
+/// a buffer becomes must fit into its window, with what a format adds to each line.
+fn refuse_small_windows(outputs: &[(Key, Node)], plan: &Plan, report: &mut Report<'_>) {
+    let least = ByteSize(WINDOW_BUFFERS * plan.limits.buffer_bytes.0);
+    for ((key, _), output) in outputs.iter().zip(&plan.outputs) {
+        if output.window_bytes < least {
+            report.error(
+                key.span,
+                format!(
+                    "the `window_bytes` of `{}` hold less than {WINDOW_BUFFERS} read buffers: {}",
+                    output.name, output.window_bytes
+                ),
+                format!("set `window_bytes: {least}` or more, or lower `limits.buffer_bytes`"),
             );
         }
     }

@@ -127,6 +127,11 @@ fn wrong_values() {
              output, or `limits.encoders`",
         ),
         (
+            "pipelines: {p: {from: pods, to: loki}}\nlimits: {memory: 64MiB, buffer_bytes: 4MiB}",
+            "2:11: the `window_bytes` of `loki` hold less than 4 read buffers: 6MiB",
+            "set `window_bytes: 16MiB` or more, or lower `limits.buffer_bytes`",
+        ),
+        (
             "pipelines: {p: {from: pods, to: loki}}\nentries: {a: &x []}",
             "4:17: YAML anchors and aliases are not read",
             "write the value out; stages that are used twice go into `entries`, with `goto`",

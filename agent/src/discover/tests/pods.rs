@@ -17,7 +17,7 @@ fn ground(name: &str) -> Ground {
 fn a_containers_life_is_told_in_order_and_what_is_no_log_is_counted_once() {
     let mut ground = ground("life");
     std::fs::create_dir_all(ground.at(C).join("7.log")).unwrap();
-    ground.write(&format!("{C}/0.log.20261124-030301.gz"));
+    ground.write(&format!("{C}/0.log.20261124-030301.tmp"));
     ground.write(&format!("{C}/0.log"));
     let before = ground.tree.counts();
     assert_eq!(ground.start(), [format!("there {C}/0.log")]);
@@ -27,8 +27,8 @@ fn a_containers_life_is_told_in_order_and_what_is_no_log_is_counted_once() {
     ground.rename(&format!("{C}/0.log"), &rotated);
     ground.write(&format!("{C}/0.log"));
     let want = [
-        format!("gone {C}/0.log"),
         format!("found {rotated}"),
+        format!("gone {C}/0.log"),
         format!("found {C}/0.log"),
     ];
     assert_eq!(ground.turn(), want);

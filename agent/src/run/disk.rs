@@ -1,0 +1,132 @@
+//! The disk thread: the one that waits for fsync. A sick disk stops nothing but itself.
+//!
+//! ```text
+//! control: write(positions) -> [one job] -> disk: replace the file -> failed: control tries again
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use anyhow::Context as _;
+
+use super::health::Beating;
+use super::threads::Threads;
+use crate::base::bell::Bell;
+use crate::base::count::{Counter, Registry};
+use crate::base::files::Files as _;
+use crate::base::quiet::Quiet;
+use crate::base::time::{Clock as _, MachineClock};
+use crate::ledger::Ledger;
+use crate::ledger::positions::Positions;
+use crate::machine::MachineFiles;
+
+/// The thread, as control has it.
+#[derive(Debug)]
+pub(super) struct Disk {
+    jobs: mpsc::SyncSender<Positions>,
+    unwritten: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+struct Writer {
+    path: PathBuf,
+    ledger: Arc<Ledger>,
+    clock: MachineClock,
+    beat: Beating,
+    control: Bell,
+    unwritten: Arc<AtomicBool>,
+    failed: Arc<Counter>,
+    quiet: Quiet,
+}
+
+impl Disk {
+    /// Starts the thread that writes the positions file at `path`.
+    ///
+    /// # Errors
+    /// The system's: no thread is to be had.
+    pub(super) fn start(
+        path: PathBuf,
+        threads: &Threads,
+        control: Bell,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
+        // One job: control offers the newest positions again while the disk is behind.
+        let (sender, jobs) = mpsc::sync_channel(1);
+        let unwritten = Arc::new(AtomicBool::new(false));
+        let mut writer = Writer {
+            path,
+            ledger: Arc::clone(&threads.ledger),
+            clock: threads.clock,
+            beat: threads.health.member("disk", || false),
+            control,
+            unwritten: Arc::clone(&unwritten),
+            failed: registry.counter(
+                "tailwake_positions_write_errors_total",
+                "Positions writes that failed; tried again within a second.",
+                &[],
+            ),
+            quiet: Quiet::default(),
+        };
+        let thread = thread::Builder::new()
+            .name("disk".to_owned())
+            .spawn(move || {
+                writer.beat.park(true);
+                while let Ok(positions) = jobs.recv() {
+                    writer.beat.turn();
+                    writer.write(&positions);
+                    writer.beat.park(true);
+                }
+            })
+            .context("start the disk thread")?;
+        Ok(Self {
+            jobs: sender,
+            unwritten,
+            thread,
+        })
+    }
+
+    /// Has the positions written soon; says no while the disk is behind.
+    #[must_use]
+    pub(super) fn write(&self, positions: Positions) -> bool {
+        self.jobs.try_send(positions).is_ok()
+    }
+
+    /// Whether a write has failed since the last call.
+    #[must_use]
+    pub(super) fn has_failed(&self) -> bool {
+        self.unwritten.swap(false, Ordering::AcqRel)
+    }
+
+    /// Has the last positions written and waits for it.
+    pub(super) fn end(self, positions: Option<Positions>) {
+        if let Some(positions) = positions {
+            let _ = self.jobs.send(positions);
+        }
+        drop(self.jobs);
+        let _ = self.thread.join();
+    }
+}
+
+impl Writer {
+    fn write(&mut self, positions: &Positions) {
+        let written = positions
+            .write()
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| MachineFiles::default().replace(&self.path, &bytes));
+        let Err(error) = written else { return };
+        self.failed.add(1);
+        self.ledger.snapshot_failed();
+        self.unwritten.store(true, Ordering::Release);
+        self.control.ring();
+        let key = error.raw_os_error();
+        if let Some(suppressed) = self.quiet.allow(self.clock.mono(), key) {
+            tracing::error!(path = %self.path.display(), %error, suppressed,
+                "cannot write positions; tried again every second. Logs are read and delivered as \
+                 before, but a restart now would send lines again: make room on the disk of \
+                 `state`, or give the agent the right to write there");
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! How files end: read to their end and quiet, truncated, or read and delivered.
+//!
+//! 1. Nothing that was written and cannot be read any more goes uncounted: [`Reader::lose`].
+//! 2. A file's entry in the ledger goes when its last name is gone and every output has it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::file::{Tail, Watch};
+use super::identity;
+use super::log::Reading;
+use super::opened::Opened;
+use super::reader::Reader;
+use super::ring::Ring;
+use crate::base::files::Files;
+use crate::base::outputs::OutputSet;
+use crate::base::time::Mono;
+use crate::discover::Place;
+use crate::ticket::{Feed, FileId, LogId};
+
+/// Reads that may come back short of an announced end before it is given up: a write can fail.
+const SHORT_READS_MAX: u32 = 1_000;
+
+/// How soon settled files are closed.
+const CLOSE_MS: u64 = 250;
+
+/// After a truncation discovery gets this long to find the copy that was made before it.
+const COPY_MS: u64 = 100;
+
+impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
+    /// A read found nothing new: arm and look again, sleep, or end the file.
+    pub(super) fn found_nothing(&mut self, id: LogId, reading: Reading, read: usize, now: Mono) {
+        let Some(log) = self.logs.get_mut(&id) else {
+            return;
+        };
+        let Some(place) = log.place_of(reading.file) else {
+            return;
+        };
+        if read == 0 && self.shrank(id, reading) {
+            return match self.truncated(id, reading.file, now) {
+                Some(due) => self.make_due(id, due),
+                None => self.make_ready(id),
+            };
+        }
+        let Some(log) = self.logs.get_mut(&id) else {
+            return;
+        };
+        let tail_end = log.files[place].seen_end;
+        let tail = &mut log.files[place];
+        if reading.last && read == 0 {
+            tail.end = Some(reading.offset);
+            self.ledger.set_end(id, reading.file, Some(reading.offset));
+            return self.make_ready(id);
+        }
+        match tail.watch {
+            Watch::Awake => {
+                let armed = tail.watched && self.ring.arm(tail.token).is_ok();
+                tail.set_watch(if armed { Watch::Armed } else { Watch::Asleep });
+            }
+            Watch::Armed => {
+                let short = self
+                    .ring
+                    .expected_end(tail.token)
+                    .is_some_and(|end| end > tail_end);
+                if short && tail.short_reads < SHORT_READS_MAX {
+                    tail.short_reads += 1;
+                    self.count.short.add(1);
+                    return self.make_due(id, now.plus_ms(1));
+                }
+                tail.set_watch(Watch::Asleep);
+                (log.busy, log.slept) = (0, now);
+            }
+            Watch::Asleep => {}
+        }
+        self.make_ready(id);
+    }
+
+    pub(super) fn shrank(&self, id: LogId, reading: Reading) -> bool {
+        let Some(log) = self.logs.get(&id) else {
+            return false;
+        };
+        let tail = log.files.iter().find(|tail| tail.id == reading.file);
+        let plain = tail.filter(|tail| tail.packed.is_none());
+        let Some(handle) = plain.and_then(|tail| tail.handle.as_ref()) else {
+            return false;
+        };
+        self.files
+            .stat(handle)
+            .is_ok_and(|stat| stat.size < reading.offset)
+    }
+
+    /// Whether the file still holds what was read of it last; looked at once after each rest.
+    pub(super) fn is_proven(&mut self, id: LogId, place: usize) -> bool {
+        let Some(tail) = (self.logs.get_mut(&id)).and_then(|log| log.files.get_mut(place)) else {
+            return true;
+        };
+        let Some(handle) = tail.handle.as_ref().filter(|_| !tail.proven) else {
+            return true;
+        };
+        let files = &self.files;
+        tail.proven = tail.packed.is_some()
+            || identity::has_grown(
+                &mut |at, into| files.read_at(handle, at, into),
+                &tail.identity,
+            );
+        tail.proven
+    }
+
+    /// The file was truncated: what is there now is a new generation. Bytes of the old one that were
+    /// not read are taken from its copy, where logrotate has made one; discovery gets a moment to
+    /// find it.
+    /// Says until when to wait for that.
+    pub(super) fn truncated(&mut self, id: LogId, old: FileId, now: Mono) -> Option<Mono> {
+        let tail = self.logs.get_mut(&id).and_then(|log| log.file(old))?;
+        let due = tail.shrunk.get_or_insert(now).plus_ms(COPY_MS);
+        if now < due && tail.copy.is_none() {
+            return Some(due);
+        }
+        let place = tail.place;
+        let stat = self.files.stat(tail.handle.as_ref()?).ok()?;
+        let (copy, handle) = (tail.copy.take(), tail.handle.take()?);
+        let key = Arc::clone(&tail.source.key);
+        self.count.truncated.add(1);
+        let opened = Opened {
+            handle,
+            stat,
+            packed: None,
+        };
+        self.renew(id, old, opened, place, now);
+        let kept = copy.is_some_and(|copy| self.take_copy(id, old, &copy, now));
+        if !kept {
+            let lost = self.lose(id, old);
+            self.forget(id, old);
+            if let Some(suppressed) = self.quiet.allow(now, "truncated") {
+                tracing::warn!(
+                    log = &*key,
+                    lost,
+                    suppressed,
+                    "a file was truncated and no copy of it was found; it is read from its start, and \
+                     what was not read before is lost: rotate by renaming, as kubelet does"
+                );
+            }
+        }
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.files.sort_by_key(Tail::order);
+        }
+        self.join(id);
+        None
+    }
+
+    /// Makes a new generation of an open file; the old one is left without descriptor and watch.
+    fn renew(
+        &mut self,
+        id: LogId,
+        old: FileId,
+        mut opened: Opened<R::File>,
+        place: Place,
+        now: Mono,
+    ) {
+        let identity = opened.identify(&self.files);
+        let Some(tail) = self.logs.get_mut(&id).and_then(|log| log.file(old)) else {
+            return;
+        };
+        let (source, path, token) = (Arc::clone(&tail.source), tail.path.clone(), tail.token);
+        (tail.gone, tail.watched) = (true, false);
+        let entry = Arc::clone(&tail.entry);
+        self.unenter(id, token, &entry);
+        let fresh = self.ledger.register(&source, identity, |_| 0, None);
+        let tail = self.enter(&source, path, place, opened, (fresh, identity), now);
+        if let Some(log) = self.logs.get_mut(&id) {
+            log.files.push(tail);
+        }
+    }
+
+    /// The copy stands in for the old generation, which is read on in it. Says whether it does.
+    fn take_copy(&mut self, id: LogId, old: FileId, copy: &Path, now: Mono) -> bool {
+        let Ok(mut opened) = Opened::open(&self.files, copy) else {
+            return false;
+        };
+        let Some(tail) = self.logs.get_mut(&id).and_then(|log| log.file(old)) else {
+            return false;
+        };
+        let (identity, source, place) = (tail.identity, Arc::clone(&tail.source), tail.place);
+        if !opened.is_copy(&self.files, &identity) {
+            return false;
+        }
+        let end = tail.end;
+        let mut stand_in = self.enter(
+            &source,
+            copy.to_owned(),
+            place,
+            opened,
+            (old, identity),
+            now,
+        );
+        stand_in.end = end;
+        let Some(log) = self.logs.get_mut(&id) else {
+            return false;
+        };
+        if let Some(tail) = log.file(old) {
+            *tail = stand_in;
+        }
+        true
+    }
+
+    /// Counts what is known to have been written to a file and can no longer be read; gives the worst
+    /// output's bytes.
+    fn lose(&self, id: LogId, file: FileId) -> u64 {
+        let Some((log, place)) =
+            (self.logs.get(&id)).and_then(|log| Some((log, log.place_of(file)?)))
+        else {
+            return 0;
+        };
+        let mut worst = 0;
+        let tail = &log.files[place];
+        let written = tail.seen_end.max(tail.identity.last_at);
+        for output in OutputSet::first(self.outlets.len()).iter() {
+            // What is in flight may still be settled; if it fails, the ledger counts it.
+            let pass = log.passes.iter().find(|pass| pass.outputs.has(output));
+            let at = pass.and_then(|pass| Some((log.place_of(pass.file)?, pass.offset)));
+            let (settled, _) = self.ledger.next_unsettled(id, file, output, 0);
+            let read = match at {
+                Some((at, _)) if at > place => written,
+                Some((at, offset)) if at == place => offset,
+                _ => settled,
+            };
+            let lost = written.saturating_sub(read);
+            if lost == 0 {
+                continue;
+            }
+            self.ledger.lose(id, output, lost);
+            if let Some(unread) = self.count.unread.get(output.index()) {
+                unread.files.add(1);
+                unread.bytes.add(lost);
+            }
+            worst = worst.max(lost);
+        }
+        worst
+    }
+
+    /// The file's content is gone: outputs that were in it go on with the next.
+    fn forget(&mut self, id: LogId, file: FileId) {
+        self.ledger.forget(id, file);
+        let Some(log) = self.logs.get_mut(&id) else {
+            return;
+        };
+        log.files.retain(|tail| tail.id != file);
+        let inside = log.passes.iter().filter(|pass| pass.file == file);
+        let inside = inside.fold(OutputSet::NONE, |all, pass| all.or(pass.outputs));
+        inside.iter().for_each(|output| self.part(id, output));
+    }
+
+    /// A compressed file cannot be read on: what was not read of it is lost.
+    pub(super) fn give_up(&mut self, id: LogId, reading: Reading, error: &io::Error, now: Mono) {
+        let Some(tail) = self
+            .logs
+            .get_mut(&id)
+            .and_then(|log| log.file(reading.file))
+        else {
+            return;
+        };
+        tail.end = Some(reading.offset);
+        self.ledger.set_end(id, reading.file, Some(reading.offset));
+        let path = tail.path.clone();
+        let lost = self.lose(id, reading.file);
+        if let Some(suppressed) = self.quiet.allow(now, "packed") {
+            tracing::error!(path = %path.display(), %error, offset = reading.offset, lost, suppressed,
+                "a compressed log cannot be read on; what follows in it is lost: see what is wrong \
+                 with the disk, or with who compresses");
+        }
+        self.make_ready(id);
+    }
+
+    /// Closes files that every output has, forgets those that are deleted, and ends the log.
+    pub(super) fn close_done(&mut self, id: LogId, now: Mono) {
+        let Some(log) = self.logs.get_mut(&id) else {
+            return;
+        };
+        if log.reading.is_some() {
+            return;
+        }
+        let over: Vec<(FileId, bool)> = log
+            .files
+            .iter()
+            .filter(|f| f.end.is_some())
+            .map(|f| (f.id, f.gone))
+            .collect();
+        let ends = log.ended && over.len() == log.files.len();
+        if ends && !log.said_ended {
+            log.said_ended = true;
+            log.passes
+                .iter_mut()
+                .filter_map(|pass| pass.glue.take())
+                .for_each(|g| g.settle());
+            self.feed(Feed::Ended { log: id });
+        }
+        let mut outstanding = false;
+        for (file, gone) in over {
+            if self.ledger.remaining(id, file) > 0 {
+                outstanding = true;
+                continue;
+            }
+            self.close(id, file);
+            if gone {
+                self.ledger.forget(id, file);
+                if let Some(log) = self.logs.get_mut(&id) {
+                    log.files.retain(|tail| tail.id != file);
+                }
+            }
+        }
+        if outstanding {
+            self.make_due(id, now.plus_ms(CLOSE_MS));
+        } else if ends {
+            self.ledger.forget_log(id);
+            self.settings.roll.forget(id);
+            self.logs.remove(&id);
+        }
+    }
+}
