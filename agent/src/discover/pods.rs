@@ -7,8 +7,8 @@
 //! 1. A directory is watched before it is listed, so that no name is missed between the two.
 //! 2. A listing is the truth: what it shows and is not known has come, what is known and not shown
 //!    has left. An event says which directory to list, and which known name bears a new file.
-//! 3. A container of which nothing was told is counted as missed when it went unseen, or when a log
-//!    of it was.
+//! 3. A container of which nothing was told is counted as missed when it went unseen or within
+//!    [`BRIEF_MS`], or when a log of it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -22,7 +22,12 @@ use super::site::{Site, Touched};
 use super::watches::Hold;
 use super::{Event, Place, Rotated};
 use crate::base::files::{Entry, EntryKind, Files};
+use crate::base::time::Mono;
 use crate::ticket::{Meta, Source};
+
+/// A directory that goes this soon with nothing seen in it was missed. One that stays longer had
+/// nothing: kubelet makes some for containers that never start.
+const BRIEF_MS: u64 = 1_000;
 
 #[derive(Debug)]
 enum Level {
@@ -41,8 +46,6 @@ struct Container {
     files: BTreeMap<OsString, Place>,
     /// A log's name came.
     came: bool,
-    /// A file was told of.
-    told: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +55,15 @@ struct Directory {
     listed: bool,
     /// Names that are neither a log nor lead to one, counted once each while they are there.
     odd: BTreeSet<OsString>,
+    /// Names that were shown and were gone when they were entered: counted as missed already, should
+    /// an event tell of them yet.
+    tried: BTreeSet<OsString>,
+    /// Names that came since the last listing.
+    came: BTreeSet<OsString>,
+    /// When it was found.
+    since: Mono,
+    /// Something below it was told of, or counted as missed.
+    had: bool,
 }
 
 /// The tree.
@@ -92,14 +104,19 @@ impl Pods {
         self.enter(site, root.to_owned(), Level::Root);
     }
 
-    /// Takes down that logs came, before any directory is given up: news of a directory above may
+    /// Takes down which names came, before any directory is given up: news of a directory above may
     /// be heard first.
     pub(super) fn note(&mut self, path: &Path, touched: &Touched) {
-        let directory = self.directories.get_mut(path);
-        if let Some(Level::Container(container)) = directory.map(|found| &mut found.level) {
-            let came = touched.names.iter().filter(|(_, came)| **came);
-            let mut names = came.map(|(name, _)| name.to_string_lossy());
+        let Some(directory) = self.directories.get_mut(path) else {
+            return;
+        };
+        let came = touched.names.iter().filter(|(_, came)| **came);
+        let names = came.map(|(name, _)| name);
+        if let Level::Container(container) = &mut directory.level {
+            let mut names = names.map(|name| name.to_string_lossy());
             container.came |= names.any(|name| log_file(&name).is_some());
+        } else {
+            directory.came.extend(names.cloned());
         }
     }
 
@@ -156,6 +173,10 @@ impl Pods {
             level,
             listed: false,
             odd: BTreeSet::new(),
+            tried: BTreeSet::new(),
+            came: BTreeSet::new(),
+            since: site.now,
+            had: false,
         };
         self.directories.insert(path.clone(), directory);
         self.list(site, &path, &Touched::default());
@@ -188,10 +209,7 @@ impl Pods {
         let (shown, others): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_directory);
         let shown: BTreeSet<OsString> = shown.into_iter().map(|entry| entry.name).collect();
         let mut odd: Vec<(OsString, bool)> = others.into_iter().map(odd_of).collect();
-        let known = |name: &OsStr| self.directories.contains_key(&path.join(name));
-        let came = touched.names.iter().filter(|(_, came)| **came);
-        let unseen = came.filter(|(name, _)| !shown.contains(*name) && !known(name));
-        let unseen: Vec<OsString> = unseen.map(|(name, _)| name.clone()).collect();
+        self.count_unseen(site, path, &shown);
         self.leave_children(site, path, &shown);
         for name in shown {
             let child = path.join(&name);
@@ -199,16 +217,46 @@ impl Pods {
                 continue;
             }
             match self.level_of(site, path, &name.to_string_lossy()) {
-                Some(level) => self.enter(site, child, level),
+                Some(level) => {
+                    self.enter(site, child.clone(), level);
+                    let entered = self.has(&child);
+                    if let Some(directory) = self.directories.get_mut(path) {
+                        directory.had = true;
+                        if !entered {
+                            directory.tried.insert(name);
+                        }
+                    }
+                }
                 None => odd.push((name, false)),
             }
         }
         self.count_odd(site, path, odd);
-        for name in unseen {
-            // What came and went under a name that no directory here bears is none of ours.
-            if self.bears(path, &name.to_string_lossy()) {
-                site.tally.miss(site.now, &path.join(&name).display());
+    }
+
+    /// Counts the pods and containers that came and went since the last listing, unless they are
+    /// known, or were counted when they could not be entered.
+    fn count_unseen<F: Files>(
+        &mut self,
+        site: &mut Site<'_, F>,
+        path: &Path,
+        shown: &BTreeSet<OsString>,
+    ) {
+        let Some(directory) = self.directories.get_mut(path) else {
+            return;
+        };
+        let came = std::mem::take(&mut directory.came);
+        let tried = std::mem::take(&mut directory.tried);
+        let mut missed = false;
+        for name in came.difference(shown).filter(|name| !tried.contains(*name)) {
+            let child = path.join(name);
+            // What no directory here is called is none of ours.
+            if !self.has(&child) && self.bears(path, &name.to_string_lossy()) {
+                site.tally.miss(site.now, &child.display());
+                missed = true;
             }
+        }
+        if let Some(directory) = self.directories.get_mut(path) {
+            directory.had |= missed;
         }
     }
 
@@ -276,7 +324,6 @@ impl Pods {
                     source: Arc::new(source),
                     files: BTreeMap::new(),
                     came: false,
-                    told: false,
                 }))
             }
             Level::Container(_) => None,
@@ -294,6 +341,7 @@ impl Pods {
     ) {
         let Some(Directory {
             level: Level::Container(container),
+            had,
             ..
         }) = self.directories.get_mut(path)
         else {
@@ -339,7 +387,7 @@ impl Pods {
                 place: *place,
                 at_start: site.tally.starting,
             });
-            container.told = true;
+            *had = true;
         }
         let left = container.files.keys();
         for name in left.filter(|name| !shown.contains_key(*name)) {
@@ -392,15 +440,18 @@ impl Pods {
     }
 
     fn leave<F: Files>(&mut self, site: &mut Site<'_, F>, path: &Path) {
+        self.count_unseen(site, path, &BTreeSet::new());
         self.leave_children(site, path, &BTreeSet::new());
         let Some(directory) = self.directories.remove(path) else {
             return;
         };
         self.unlisted.remove(path);
         site.watches.release(site.files, path);
+        // What was there before the first look is not known where nothing stayed to be seen.
+        let brief = !directory.listed || site.now.ms_since(directory.since) < BRIEF_MS;
         let missed = match directory.level {
             Level::Root => false,
-            Level::Pod { .. } => !directory.listed,
+            Level::Pod { .. } => brief,
             Level::Container(container) => {
                 for name in container.files.keys() {
                     let (source, path) = (Arc::clone(&container.source), path.join(name));
@@ -409,9 +460,10 @@ impl Pods {
                 }
                 let source = container.source;
                 site.out.push(Event::Ended { source });
-                !container.told && (container.came || !directory.listed)
+                container.came || brief
             }
         };
+        let missed = missed && !directory.had;
         if missed {
             site.tally.miss(site.now, &path.display());
         }

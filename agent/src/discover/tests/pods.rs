@@ -132,12 +132,26 @@ fn containers_that_came_and_went_unseen_are_counted() {
     ground.remove(C);
     assert_eq!(ground.turn(), ["ended ns_pod.a_uid/app"]);
     assert_eq!(ground.value("tailwake_containers_missed_total"), 3);
+    // A container in a pod that goes with it.
+    ground.write(&format!("{C}/0.log"));
+    ground.remove("pods/ns_pod.a_uid");
+    ground.turn();
+    assert_eq!(ground.value("tailwake_containers_missed_total"), 4);
+    std::fs::create_dir(ground.at("pods/ns_pod.a_uid")).unwrap();
+    ground.turn();
     // One that never had a file was not missed, and names that are no pod's neither.
     std::fs::create_dir(ground.at(C)).unwrap();
     ground.turn();
+    ground.later(1_000);
     ground.remove(C);
     ground.write("pods/lost+found/x");
     ground.remove("pods/lost+found");
     ground.turn();
-    assert_eq!(ground.value("tailwake_containers_missed_total"), 3);
+    assert_eq!(ground.value("tailwake_containers_missed_total"), 4);
+    // One that was empty when it was looked into, and goes at once: it may have had one before.
+    std::fs::create_dir(ground.at(C)).unwrap();
+    ground.turn();
+    ground.remove(C);
+    ground.turn();
+    assert_eq!(ground.value("tailwake_containers_missed_total"), 5);
 }
