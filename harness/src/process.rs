@@ -1,5 +1,6 @@
 //! Processes seen from outside: CPU and memory from `/proc`, a polite end, Ctrl-C, plain output.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -56,6 +57,98 @@ pub fn usage(pid: u32) -> Result<Usage> {
         resident: kib("VmRSS:"),
         resident_peak: kib("VmHWM:"),
     })
+}
+
+/// What one thread has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Thread {
+    name: String,
+    /// It slept, and ran.
+    wakeups: u64,
+    /// It ran, and was made to wait.
+    preemptions: u64,
+    run_ns: u64,
+}
+
+/// How often the threads of a process have run, and how long.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Nanoseconds on a CPU, over all threads.
+    pub run_ns: u64,
+    threads: BTreeMap<u32, Thread>,
+}
+
+impl Activity {
+    /// What was done between `before` and this.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut threads = self.threads.clone();
+        for (id, thread) in &mut threads {
+            if let Some(was) = before.threads.get(id) {
+                thread.wakeups -= was.wakeups;
+                thread.preemptions -= was.preemptions;
+                thread.run_ns -= was.run_ns;
+            }
+        }
+        let run_ns = threads.values().map(|thread| thread.run_ns).sum();
+        Self { run_ns, threads }
+    }
+
+    /// Voluntary switches.
+    #[must_use]
+    pub fn wakeups(&self) -> u64 {
+        self.threads.values().map(|thread| thread.wakeups).sum()
+    }
+
+    /// Involuntary switches.
+    #[must_use]
+    pub fn preemptions(&self) -> u64 {
+        self.threads.values().map(|thread| thread.preemptions).sum()
+    }
+
+    /// The threads that woke up, as ` (reader-0 2, tailwake 1)`; nothing where none did.
+    #[must_use]
+    pub fn by_thread(&self) -> String {
+        let some = self.threads.values().filter(|thread| thread.wakeups > 0);
+        let said: Vec<String> = some
+            .map(|thread| format!("{} {}", thread.name, thread.wakeups))
+            .collect();
+        if said.is_empty() {
+            return String::new();
+        }
+        format!(" ({})", said.join(", "))
+    }
+}
+
+/// Reads what the threads of a process have done so far; it is not disturbed by that.
+pub fn activity(pid: u32) -> Result<Activity> {
+    let mut activity = Activity::default();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("list threads")? {
+        let task = task?.path();
+        // A thread may end between the listing and this.
+        let Ok(status) = std::fs::read_to_string(task.join("status")) else {
+            continue;
+        };
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim).unwrap_or_default().to_owned()
+        };
+        let number = |name: &str| field(name).parse::<u64>().unwrap_or(0);
+        let run = std::fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+        let run_ns = run.split(' ').next().and_then(|word| word.parse().ok());
+        let thread = Thread {
+            name: field("Name:"),
+            wakeups: number("voluntary_ctxt_switches:"),
+            preemptions: number("nonvoluntary_ctxt_switches:"),
+            run_ns: run_ns.unwrap_or(0),
+        };
+        activity.run_ns += thread.run_ns;
+        let id = task
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok());
+        activity.threads.insert(id.unwrap_or(0), thread);
+    }
+    Ok(activity)
 }
 
 /// Sends SIGTERM and waits; after `patience` it kills. Says whether it ended by itself.

@@ -59,15 +59,17 @@ impl Case {
     }
 }
 
-/// The rungs that the build machines' kernel loads, each by both faces and with 4 readers once.
+/// The rungs that the build machines' kernel loads, each by both faces and with 4 readers once, and
+/// the sweep that lies under all.
 /// `cargo xtask kernels` has the top one.
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case::new("tp_btf", "uring", 4),
     Case::new("tp_btf", "pread", 1),
     Case::new("raw_tp", "uring", 1),
     Case::new("raw_tp", "pread", 4),
     Case::new("inotify", "uring", 4),
     Case::new("inotify", "pread", 1),
+    Case::new("sweep", "uring", 1),
 ];
 
 /// All cases with the agent that was built last, as the suite runs them.

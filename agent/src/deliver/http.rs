@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier, crypto::ring};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -31,7 +31,8 @@ use crate::base::bell::Bell;
 
 /// A node's neighbour answers in a few ms; past this it is another try.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shorter than the idle timeout of common servers and balancers, so that they seldom close first.
+/// Shorter than the idle timeout of common servers and balancers: an older connection is not used
+/// again. No timer looks for them, so that an idle agent sleeps; the server closes them.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections kept, a host: as many lanes as an output usually has.
 const IDLE_MAX: usize = 16;
@@ -155,7 +156,6 @@ fn client(config: ClientConfig) -> Hyper {
         .enable_http1()
         .wrap_connector(tcp);
     Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_MAX)
         .build(connector)

@@ -16,6 +16,7 @@ use super::bulk::Bulk;
 use super::compress::Error;
 use super::loki::Loki;
 use super::outlet::Outlet;
+use super::refusals::Refusals;
 use super::request::Request;
 use super::seal::{Claim, Claims, Sealed};
 use crate::base::count::{Counter, Registry};
@@ -23,7 +24,7 @@ use crate::base::outputs::OutputSet;
 use crate::base::time::Mono;
 use crate::plan::{Output, OutputKind};
 use crate::stage::Record;
-use crate::ticket::Ticket;
+use crate::ticket::{Feed, Ticket};
 
 /// Open batches (tenants) of an output at the most.
 const SLOTS_MAX: usize = 64;
@@ -48,6 +49,7 @@ pub(crate) struct Batches {
     pending: VecDeque<Request>,
     /// The chunk whose claim was last dropped; bears no claim itself.
     refused: Option<Ticket>,
+    refusals: Refusals,
     counters: Counters,
 }
 
@@ -134,6 +136,7 @@ impl Batches {
             slots: Vec::new(),
             pending: VecDeque::new(),
             refused: None,
+            refusals: Refusals::default(),
             counters,
         }
     }
@@ -145,7 +148,10 @@ impl Batches {
         if !covered(record.ticket) && !record.held.iter().any(covered) {
             return;
         }
-        if self.outlet.is_detached() && !self.finishes(record) {
+        let clear = !self.outlet.is_detached()
+            && self.refusals.is_empty()
+            && !record.ticket.is_failed(output);
+        if !clear && self.refuses(record) {
             return self.refuse(record);
         }
         let at = self.slot(record, now);
@@ -157,28 +163,37 @@ impl Batches {
         }
     }
 
-    /// Whether a record that comes while the output is detached is of a chunk that it has begun.
+    /// Whether a record is of a chunk that the output does not take: it is detached, or was when a
+    /// chunk before it came, or has failed the chunk already. What it has begun it takes to the end.
     #[cold]
-    fn finishes(&self, record: &Record<'_>) -> bool {
+    fn refuses(&self, record: &Record<'_>) -> bool {
         let output = self.outlet.output;
         let mut claims = record.held.iter().chain(std::iter::once(record.ticket));
-        self.pending.len() < PENDING_MAX && claims.any(|claim| claim.is_begun(output))
+        let finishes =
+            self.pending.len() < PENDING_MAX && claims.any(|claim| claim.is_begun(output));
+        record.ticket.is_failed(output)
+            || (!finishes && (self.outlet.is_detached() || self.refusals.has(record.ticket)))
     }
 
-    /// Drops the claims of a record that comes while the output is detached.
+    /// Drops the claims of a record that is refused.
     #[cold]
     fn refuse(&mut self, record: &Record<'_>) {
         let set = OutputSet::one(self.outlet.output);
         for held in &record.held {
             drop(held.split(set));
         }
-        if !self
-            .refused
-            .as_ref()
-            .is_some_and(|last| last.same_chunk(record.ticket))
-        {
+        let mut last = self.refused.iter();
+        if !last.any(|last| last.same_chunk(record.ticket)) {
+            self.refusals.add(record.ticket);
             drop(record.ticket.split(set));
             self.refused = Some(record.ticket.split(OutputSet::NONE));
+        }
+    }
+
+    /// Takes in what a feed says of passes.
+    pub(crate) fn heed(&mut self, feed: &Feed) {
+        if !self.refusals.is_empty() {
+            self.refusals.heed(feed, self.outlet.output);
         }
     }
 

@@ -17,6 +17,7 @@ mod compress;
 mod fixture;
 mod loki;
 pub mod outlet;
+mod refusals;
 pub mod request;
 mod seal;
 mod subset;

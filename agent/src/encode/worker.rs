@@ -145,6 +145,7 @@ impl<M: Process> Worker<M> {
                 queued = false;
                 break;
             };
+            self.outputs.all.iter_mut().for_each(|to| to.heed(&feed));
             self.machine.feed(feed, now, wall, &mut self.outputs);
             progress = true;
         }

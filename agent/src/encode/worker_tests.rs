@@ -115,6 +115,15 @@ impl Bench {
         }
     }
 
+    /// The reader has taken the output out of the pass.
+    fn left(&mut self, output: u8) {
+        self.queue.push_back(Feed::Left {
+            log: crate::ticket::LogId(1),
+            pass: crate::ticket::PassId(1),
+            output: OutputId(output),
+        });
+    }
+
     fn chunk(&mut self, text: &str) {
         let chunk = chunk(&self.told, self.at, text.as_bytes(), self.outlets.len());
         self.queue.push_back(Feed::Chunk(chunk));
@@ -252,6 +261,7 @@ fn a_slow_output_is_detached_after_its_share_of_a_second() {
     assert_eq!(bench.settle(0).len(), 1);
     assert_eq!(bench.told.take(), [(true, 0, 0), (true, 1, 0)]);
     bench.outlets[0].attach();
+    bench.left(0);
     bench.chunk("again");
     bench.turn(1000);
     assert_eq!((bench.settle(0).len(), bench.settle(1).len()), (1, 1));
@@ -290,6 +300,25 @@ fn a_detached_output_finishes_what_it_has_begun_and_refuses_other_chunks_whole()
     bench.turn(100);
     assert_eq!(bench.settle(0), [(3 * FEEDS_MAX as u64 + 1, None)]);
     assert_eq!(bench.settle(1), [(3 * FEEDS_MAX as u64 + 4, None)]);
+}
+
+#[test]
+fn what_follows_a_refused_chunk_is_refused_until_its_pass_is_over() {
+    let mut bench = Bench::new(&[WIDE, WIDE], 1 << 20);
+    bench.outlets[0].detach();
+    bench.chunk("first");
+    bench.turn(0);
+    assert_eq!(bench.told.take(), [(false, 0, 0)]);
+    // It is attached again before the reader has heard; the next chunk would overtake the first.
+    bench.outlets[0].attach();
+    bench.chunk("second");
+    bench.turn(100);
+    assert_eq!(bench.told.take(), [(false, 1, 0)]);
+    assert_eq!(bench.settle(0), []);
+    bench.left(0);
+    bench.chunk("first again");
+    bench.turn(100);
+    assert_eq!(bench.settle(0), [(1, None)]);
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::alarm::Alarm;
 use super::disk::Disk;
 use super::state::State;
 use super::status::Status;
@@ -33,6 +33,7 @@ struct Control {
     files: MachineFiles,
     /// Readable when there are directory events.
     inotify: AsyncFd<OwnedFd>,
+    alarm: Alarm,
     /// Shared with `/status`, which runs on this thread too: the lock is never waited for.
     deliverer: Arc<Mutex<Deliverer>>,
     transport: HttpTransport,
@@ -90,6 +91,7 @@ pub(super) async fn control(
     let mut control = Control {
         tree: Tree::new(plan, &node, &registry),
         inotify: watch_descriptor(files.descriptor()?)?,
+        alarm: Alarm::new().context("make the timer")?,
         files,
         deliverer,
         transport: HttpTransport::new(tokio::runtime::Handle::current(), bell)
@@ -160,7 +162,7 @@ impl Control {
                 _ = interrupt.recv() => return Ok(()),
                 () = control.notified() => {}
                 ready = self.inotify.readable() => ready?.clear_ready(),
-                () = until(self.threads.clock.mono(), deadline) => {}
+                () = self.alarm.until(self.threads.clock.mono(), deadline) => {}
             }
         }
     }
@@ -263,17 +265,8 @@ impl Control {
             let control = Arc::clone(&self.threads.control);
             tokio::select! {
                 () = control.notified() => {}
-                () = until(now, Some(deadline)) => {}
+                () = self.alarm.until(now, Some(deadline)) => {}
             }
-        }
-    }
-}
-
-async fn until(now: Mono, deadline: Option<Mono>) {
-    match deadline {
-        None => std::future::pending().await,
-        Some(deadline) => {
-            tokio::time::sleep(Duration::from_nanos(deadline.0.saturating_sub(now.0))).await;
         }
     }
 }
@@ -282,6 +275,6 @@ async fn until(now: Mono, deadline: Option<Mono>) {
     deprecated,
     reason = "an owned descriptor cannot be closed under the runtime"
 )]
-fn watch_descriptor(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn watch_descriptor(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(fd)
 }

@@ -10,6 +10,7 @@
 //! 2. At the end each stage is emptied before the next is told to end; what the grace period cuts
 //!    off stays unacknowledged in its file and is read again at the next start.
 
+mod alarm;
 mod control;
 mod descriptors;
 mod disk;

@@ -61,6 +61,7 @@ impl Encoder {
                     .retain(|have, _| (have.0, have.1) != (log, pass));
                 Ok(())
             }
+            Feed::Left { .. } => Ok(()),
             Feed::Ended { log } => {
                 let held = self.records.keys().any(|have| have.0 == log);
                 if held || self.lines.keys().any(|have| have.0 == log) {

@@ -105,6 +105,8 @@ impl Machine {
                 // Its claims are dropped with it.
                 self.take((log, pass));
             }
+            // What it holds is finished for the output too.
+            Feed::Left { .. } => {}
             Feed::Ended { log } => {
                 let passes = (log, PassId(0))..=(log, PassId(u32::MAX));
                 let keys: SmallVec<[_; 4]> =

@@ -79,9 +79,16 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if let Some(glue) = &mut pass.glue {
             glue.forsake(one);
         }
-        if pass.outputs.is_empty() {
-            let pass = log.passes.remove(at).id;
+        let (pass, over) = (pass.id, pass.outputs.is_empty());
+        if over {
+            log.passes.remove(at);
             self.feed(Feed::Abandoned { log: id, pass });
+        } else {
+            self.feed(Feed::Left {
+                log: id,
+                pass,
+                output,
+            });
         }
     }
 

@@ -10,6 +10,7 @@ use crossbeam_queue::ArrayQueue;
 
 use super::{LogId, PassId, Source, Ticket};
 use crate::base::bell::Bell;
+use crate::base::outputs::OutputId;
 use crate::base::pool::Buffer;
 
 /// A buffer of lines.
@@ -61,6 +62,15 @@ pub enum Feed {
         /// The pass that ends.
         pass: PassId,
     },
+    /// An output has left a pass that goes on for others; it will begin one of its own.
+    Left {
+        /// The container log.
+        log: LogId,
+        /// The pass.
+        pass: PassId,
+        /// Who left.
+        output: OutputId,
+    },
     /// The container log has ended: what any of its passes holds is emitted as it is.
     Ended {
         /// The container log.
@@ -74,7 +84,10 @@ impl Feed {
     pub fn log(&self) -> LogId {
         match self {
             Self::Chunk(chunk) => chunk.source.log,
-            Self::Merged { log, .. } | Self::Abandoned { log, .. } | Self::Ended { log } => *log,
+            Self::Merged { log, .. }
+            | Self::Abandoned { log, .. }
+            | Self::Left { log, .. }
+            | Self::Ended { log } => *log,
         }
     }
 }

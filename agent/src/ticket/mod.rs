@@ -144,6 +144,12 @@ impl Ticket {
         OutputSet::from_bits(self.owed.begun.load(Ordering::Relaxed)).has(output)
     }
 
+    /// Whether a claim of the output was dropped: all of it will come again.
+    #[must_use]
+    pub fn is_failed(&self, output: OutputId) -> bool {
+        OutputSet::from_bits(self.owed.failed.load(Ordering::Relaxed)).has(output)
+    }
+
     /// This claim is met: delivered, dropped on purpose, or rejected for good after it was counted.
     pub fn settle(mut self) {
         self.release(false);
@@ -155,15 +161,21 @@ impl Ticket {
         self.outputs
     }
 
-    /// The file that its first span lies in.
+    /// Its first span.
     #[must_use]
-    pub fn file(&self) -> Option<FileId> {
+    pub fn span(&self) -> Option<Span> {
         let spans = self
             .owed
             .spans
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        spans.first().map(|span| span.file)
+        spans.first().copied()
+    }
+
+    /// The file that its first span lies in.
+    #[must_use]
+    pub fn file(&self) -> Option<FileId> {
+        self.span().map(|span| span.file)
     }
 
     /// Whether both are claims on the very same ticket.

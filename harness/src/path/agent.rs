@@ -55,14 +55,15 @@ impl Agent {
         Ok(serde_json::from_str(&get(self.admin, "/status")?)?)
     }
 
-    /// The status once every open file sleeps.
-    pub(super) fn settled(&mut self, patience: Duration) -> Result<Value> {
+    /// The status once every container has an open file and all of them sleep.
+    pub(super) fn settled(&mut self, containers: u32, patience: Duration) -> Result<Value> {
         let begun = Instant::now();
         loop {
             let status = self.status();
             if let Ok(status) = &status {
                 let number = |key: &str| status[key].as_u64();
-                if number("files_open") > Some(0) && number("files_open") == number("files_asleep")
+                if number("files_open") >= Some(u64::from(containers))
+                    && number("files_open") == number("files_asleep")
                 {
                     return Ok(status.clone());
                 }
@@ -110,12 +111,16 @@ fn config_text(
     admin: SocketAddr,
 ) -> String {
     let (state, pods) = (directory.join("state"), pods.display());
-    let Path {
-        rung, io, readers, ..
-    } = path;
+    let io = if path.io == "refused" {
+        "auto"
+    } else {
+        &path.io
+    };
+    let sweep = if path.sweeps() { SWEEP } else { "0" };
+    let Path { rung, readers, .. } = path;
     format!(
         "state: \"{}\"\nadmin: {{listen: \"{admin}\"}}\nlimits: {{readers: {readers}, encoders: \
-         1}}\nwake: {{rung: {rung}, io: {io}, sweep: 0}}\ninputs:\n  pods: {{pods: {{root: \
+         1}}\nwake: {{rung: {rung}, io: {io}, sweep: {sweep}}}\ninputs:\n  pods: {{pods: {{root: \
          \"{pods}\"}}}}\npipelines:\n  pods: {{from: [pods], stages: [{{cri: {{}}}}], to: \
          [loki]}}\noutputs:\n  loki:\n    loki:\n      url: \
          \"http://{receiver}/loki/api/v1/push\"\n      labels: {{namespace: \"{{namespace}}\", \
@@ -157,6 +162,9 @@ impl Watched {
         same.then(|| file["roused"].as_u64()).flatten()
     }
 }
+
+/// Between two sweeps where nothing else finds.
+const SWEEP: &str = "100ms";
 
 /// Between two looks at a status that is awaited.
 const LOOK: Duration = Duration::from_millis(10);

@@ -6,8 +6,11 @@
 //!
 //! 1. Generator, collector and sink are processes of their own, so that each one's CPU is its own.
 //! 2. A run with a missing or disordered line has no figures: it fails.
-//! 3. Both collectors read the same files in the same run.
+//! 3. CPU is the collector's, user and system, and its probes' own run time in the writers.
+//! 4. Both collectors read the same files in the same run.
 
+mod idle;
+mod probes;
 mod profile;
 mod promtail;
 
@@ -25,6 +28,7 @@ use harness::text::now_ns;
 
 use crate::run::agent::{Agent, Setup, Stages, build_release};
 use crate::run::duration;
+use probes::{Cost, Meter};
 use profile::Profile;
 use promtail::Promtail;
 
@@ -32,7 +36,15 @@ use promtail::Promtail;
 #[derive(Debug, Args)]
 pub struct Bench {
     #[command(subcommand)]
-    load: Load,
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Files that nobody writes to: the agent wakes for its sweep alone.
+    Idle(idle::Idle),
+    #[command(flatten)]
+    Load(Load),
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,6 +105,7 @@ enum To {
 #[derive(Debug, Clone)]
 struct Figures {
     usage: Usage,
+    probes: Option<Cost>,
     seconds: f64,
     stats: Stats,
     lines: u64,
@@ -101,22 +114,34 @@ struct Figures {
 
 impl Figures {
     fn cpu_per_gb(&self) -> f64 {
-        self.usage.cpu_s() / self.bytes as f64 * 1e9
+        self.cpu_s() / self.bytes as f64 * 1e9
+    }
+
+    fn cpu_s(&self) -> f64 {
+        self.usage.cpu_s() + self.probes_s()
+    }
+
+    fn probes_s(&self) -> f64 {
+        self.probes.as_ref().map_or(0.0, Cost::cpu_s)
     }
 
     fn print(&self, name: &str, steady: bool) {
         let gb = self.bytes as f64 / 1e9;
         say(&format!(
-            "{name:<9} {:>8.2} CPU-s/GB (user {:.2}, system {:.2})  {:>9.0} lines/s  \
+            "{name:<9} {:>8.2} CPU-s/GB (user {:.2}, system {:.2}, probes {:.3})  {:>9.0} lines/s  \
              {:>5.1}% of a core  peak RSS {:.1} MiB  wire/raw {:.3}",
             self.cpu_per_gb(),
             self.usage.user_s / gb,
             self.usage.system_s / gb,
+            self.probes_s() / gb,
             self.lines as f64 / self.seconds,
-            self.usage.cpu_s() / self.seconds * 100.0,
+            self.cpu_s() / self.seconds * 100.0,
             self.usage.resident_peak as f64 / f64::from(1 << 20),
             self.stats.wire_bytes as f64 / self.bytes as f64,
         ));
+        if let Some(probes) = &self.probes {
+            say(&format!("{:<9} probes: {probes}", ""));
+        }
         if steady {
             let (p50, p99) = (
                 self.stats.p50_us as f64 / 1e3,
@@ -158,7 +183,11 @@ impl Figures {
 
 /// Runs one bench.
 pub fn run(bench: &Bench) -> Result<()> {
-    let (Load::Backlog { common, .. } | Load::Steady { common, .. }) = &bench.load;
+    let load = match &bench.what {
+        What::Idle(idle) => return idle::run(idle),
+        What::Load(load) => load,
+    };
+    let (Load::Backlog { common, .. } | Load::Steady { common, .. }) = load;
     let mut packages = vec!["harness"];
     if common.agent.is_none() {
         packages.push("tailwake");
@@ -171,19 +200,18 @@ pub fn run(bench: &Bench) -> Result<()> {
     let harness = release.join("harness");
     let directory = std::env::temp_dir().join(format!("tailwake-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
-    let measured = measure(bench, common, &agent, &harness, &directory);
+    let measured = measure(load, common, &agent, &harness, &directory);
     std::fs::remove_dir_all(&directory)?;
     measured
 }
 
 fn measure(
-    bench: &Bench,
+    load: &Load,
     common: &Common,
     agent: &Path,
     harness: &Path,
     directory: &Path,
 ) -> Result<()> {
-    let load = &bench.load;
     let steady = matches!(load, Load::Steady { .. });
     let mut backlog = None;
     if let Load::Backlog { gb, .. } = load {
@@ -267,6 +295,14 @@ impl Collector {
         }
     }
 
+    /// What its probes cost; a collector without probes has nothing to say.
+    fn probes(&self, meter: &Meter) -> Option<Cost> {
+        match self {
+            Self::Agent { agent, .. } => Some(meter.read(&agent.status())),
+            Self::Promtail(_) => None,
+        }
+    }
+
     fn check(&mut self, directory: &Path) -> Result<()> {
         match self {
             Self::Agent { agent, .. } => agent.check(&directory.join("agent")),
@@ -299,6 +335,7 @@ fn one(
         // Empty files first, or the latency would be that of finding new files.
         write(harness, &["steady", &root(directory), "0", "0"])?;
     }
+    let meter = Meter::start();
     let (begun, begun_ns) = (Instant::now(), now_ns());
     let mut collector = start(sink.address)?;
     let (lines, bytes) = match (load, backlog) {
@@ -324,6 +361,7 @@ fn one(
         std::thread::sleep(Duration::from_millis(50));
     };
     let usage = collector.usage()?;
+    let probes = collector.probes(&meter);
     let last = stats.last_ns.saturating_sub(begun_ns) as f64 / 1e9;
     let seconds = if last > 0.0 {
         last
@@ -334,6 +372,7 @@ fn one(
     sink.end()?;
     Ok(Figures {
         usage,
+        probes,
         seconds,
         stats,
         lines,

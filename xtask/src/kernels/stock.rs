@@ -74,6 +74,11 @@ impl Kernel {
         Ok(Self { release, folder })
     }
 
+    /// Since 6.6 there is kernel.io_uring_disabled (Documentation/admin-guide/sysctl/kernel.rst).
+    pub(super) fn can_refuse_io_uring(&self) -> bool {
+        numbers(&self.release) >= vec![6, 6]
+    }
+
     pub(super) fn image(&self) -> PathBuf {
         self.folder
             .join("boot")

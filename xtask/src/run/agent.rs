@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use harness::generate::NOISE;
 use harness::journal::Container;
-use harness::process::{Usage, end, say, usage};
+use harness::process::{Activity, Usage, activity, end, say, usage};
 use serde_json::Value;
 
 /// Where the agent reads and sends.
@@ -68,10 +68,15 @@ pub struct Agent {
 impl Agent {
     /// Writes the config and starts the binary; its own log goes to `agent.log`.
     pub fn start(binary: &Path, setup: &Setup) -> Result<Self> {
+        Self::start_with(binary, setup, "")
+    }
+
+    /// The same with more lines of config.
+    pub fn start_with(binary: &Path, setup: &Setup, more: &str) -> Result<Self> {
         std::fs::create_dir_all(&setup.directory)?;
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let config = setup.directory.join("tailwake.yaml");
-        std::fs::write(&config, config_text(setup, admin))
+        std::fs::write(&config, config_text(setup, admin) + more)
             .with_context(|| format!("write {}", config.display()))?;
         let log = std::fs::File::create(setup.directory.join("agent.log"))?;
         let child = Command::new(binary)
@@ -104,6 +109,11 @@ impl Agent {
         let text = harness::serve::get(self.admin, "/metrics").ok()?;
         let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
         lines.find(|line| line.0 == series)?.1.parse().ok()
+    }
+
+    /// What its threads have done so far.
+    pub fn activity(&self) -> Result<Activity> {
+        activity(self.child.id())
     }
 
     /// What it has used so far.
