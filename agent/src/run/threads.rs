@@ -265,9 +265,16 @@ impl Threads {
 /// Files that one agent may watch at once.
 const FILES_MAX: u32 = 16_384;
 
+/// Directories whose file systems the probes must see: the inputs', and those that links lead to
+/// where this node has them.
 fn roots(plan: &Plan) -> Vec<std::path::PathBuf> {
     let kinds = plan.inputs.iter().map(|input| &input.kind);
-    kinds.flat_map(crate::plan::InputKind::roots).collect()
+    let linked = kinds.clone().flat_map(|kind| kind.link_roots().to_vec());
+    let linked = linked.filter(|root| root.is_dir());
+    kinds
+        .flat_map(crate::plan::InputKind::roots)
+        .chain(linked)
+        .collect()
 }
 
 struct ReaderStart<'a> {
