@@ -78,6 +78,7 @@ fn plan(stages: Vec<Stage>) -> Plan {
             name: "pods".to_owned(),
             kind: InputKind::Pods {
                 root: PathBuf::new(),
+                link_roots: Vec::new(),
             },
             start_at: StartAt::Beginning,
         }],

@@ -1,13 +1,13 @@
 //! The file system as the agent sees it: the seam that the simulator replaces.
 //!
 //! 1. No method waits for the network or for another thread of the agent.
-//! 2. Log files are opened through `open_log` alone: it never follows a link, never blocks on a
-//!    FIFO or device, and gives regular files only.
+//! 2. Log files are opened through `open_log` alone: it leads nowhere but below the allowed roots,
+//!    never blocks on a FIFO or device, and gives regular files only.
 //! 3. State is replaced by `replace` (temporary file, fsync, rename, fsync of the directory) alone.
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::time::Timestamp;
 
@@ -35,8 +35,50 @@ pub enum EntryKind {
     File,
     /// A directory.
     Directory,
-    /// A symbolic link, FIFO, socket or device.
+    /// A symbolic link, wherever it leads.
+    Link,
+    /// A FIFO, socket or device.
     Other,
+}
+
+/// Why a path is not opened: it is no log, or leads where no log may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A directory, FIFO, socket or device.
+    #[error("it is no regular file, and only those are read")]
+    NotRegular,
+    /// The path, or where a link leads, lies below no allowed root.
+    #[error(
+        "it leads out of the directories that may be read; if that is meant, name where it leads in the input's `link_roots`"
+    )]
+    OutOfRoots,
+    /// One link too many.
+    #[error("it leads over more than two links")]
+    TooManyLinks,
+}
+
+impl Refusal {
+    /// Its name, by which messages are told apart.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NotRegular => "not_regular",
+            Self::OutOfRoots => "out_of_roots",
+            Self::TooManyLinks => "too_many_links",
+        }
+    }
+
+    /// The refusal that `open_log` answered with.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, refusal)
+    }
 }
 
 /// One name in a directory.
@@ -70,11 +112,17 @@ pub trait Files {
     /// An open log file, closed by being dropped.
     type File: Send + 'static;
 
-    /// Opens `path` for reading: no link followed, regular files only, never blocking.
+    /// Opens `path` for reading: below the allowed roots, regular files only, never blocking.
     ///
     /// # Errors
-    /// The system's; `InvalidInput` when `path` is no regular file.
+    /// The system's; a [`Refusal`] of kind `InvalidInput`.
     fn open_log(&self, path: &Path) -> io::Result<Self::File>;
+    /// The paths that the links at `path` lead over, within the allowed roots; the last is the
+    /// file, whether it is there or not. Empty for a path without links.
+    fn links(&self, path: &Path) -> Vec<PathBuf> {
+        let _ = path;
+        Vec::new()
+    }
     /// Facts of an open file.
     ///
     /// # Errors

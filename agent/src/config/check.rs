@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::plan::memory::{Memory, Threads};
-use crate::plan::{InputKind, OutputKind, Plan, StartAt, Step, print, secret};
+use crate::plan::{Glob, InputKind, OutputKind, Plan, StartAt, Step, print, secret};
 
 /// The page for a plan on a machine with `cpus` processors.
 ///
@@ -37,17 +37,26 @@ fn formula(threads: &Threads) -> String {
 
 fn inputs(plan: &Plan) -> Vec<Vec<String>> {
     let row = |input: &crate::plan::Input| {
-        let InputKind::Pods { root } = &input.kind;
+        let reads = match &input.kind {
+            InputKind::Pods { root, .. } => format!("pods {}", root.display()),
+            InputKind::Files { paths, exclude, .. } => {
+                let texts = |globs: &[Glob]| -> String {
+                    let texts: Vec<&str> = globs.iter().map(Glob::text).collect();
+                    texts.join(" ")
+                };
+                let mut reads = format!("files {}", texts(paths));
+                if !exclude.is_empty() {
+                    reads.push_str(&format!(" but {}", texts(exclude)));
+                }
+                reads
+            }
+        };
         let start_at = match input.start_at {
             StartAt::Beginning => "beginning".to_owned(),
             StartAt::End => "end".to_owned(),
             StartAt::Age { secs } => format!("last {}", print::duration(secs * 1_000)),
         };
-        vec![
-            input.name.clone(),
-            format!("pods {}", root.display()),
-            start_at,
-        ]
+        vec![input.name.clone(), reads, start_at]
     };
     plan.inputs.iter().map(row).collect()
 }

@@ -2,14 +2,24 @@
 //!
 //! ```text
 //! directory watches (Files::events) -> Tree -> Event -> the reader of that container log
+//!                                       |-- Pods: kubelet's tree
+//!                                       |-- Globs: path patterns
 //! ```
 //!
 //! 1. A turn is synchronous and waits for nothing but the file system.
 //! 2. Files of one container log go to one reader, oldest first.
-//! 3. Discovery never opens a log file; it hands over paths.
+//! 3. Discovery hands over paths. It reads no log, and opens one only to ask which file it is.
 
+mod globbed;
+mod globs;
+mod leads;
 pub mod name;
+mod pods;
+mod site;
+#[cfg(test)]
+mod tests;
 pub mod tree;
+mod watches;
 
 use std::path::PathBuf;
 use std::sync::Arc;

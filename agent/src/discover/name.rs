@@ -59,6 +59,50 @@ pub fn log_file(name: &str) -> Option<Place> {
     })
 }
 
+/// `<pod>_<namespace>_<container>-<container id>.log`, a link of `/var/log/containers`: pod,
+/// namespace, container.
+#[must_use]
+pub fn container_link(name: &str) -> Option<(&str, &str, &str)> {
+    let (pod, rest) = name.strip_suffix(".log")?.split_once('_')?;
+    let (namespace, rest) = rest.split_once('_')?;
+    let (container, id) = rest.rsplit_once('-')?;
+    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let good = is_id && !pod.is_empty() && !namespace.is_empty() && !container.is_empty();
+    good.then_some((pod, namespace, container))
+}
+
+/// The name that a rotated file had before, by the suffix that rotation gave it: `.1` to `.999`
+/// (logrotate, docker), or a date (`-20261124`, `.2026-11-24T03:03:01`).
+#[must_use]
+pub fn before_rotation(name: &str) -> Option<(&str, Rotated)> {
+    let suffix = |c: char| c.is_ascii_digit() || matches!(c, '-' | '_' | '.' | 'T' | ':');
+    let text = name.trim_end_matches(suffix);
+    let tail = &name[text.len()..];
+    let number = tail.strip_prefix('.').filter(|tail| tail.len() <= 3);
+    if let Some(number) = number.and_then(|tail| tail.parse::<i64>().ok()) {
+        // A higher number is an older file: they lie before every date, in falling order.
+        return (number > 0 && !text.is_empty()).then(|| (text, rotated_at(-number)));
+    }
+    let date = tail.strip_prefix(['.', '-'])?;
+    let digits: String = date.chars().filter(char::is_ascii_digit).take(14).collect();
+    if text.is_empty() || digits.len() < 8 || !date.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let order = format!("{digits:0<14}").parse().ok()?;
+    Some((text, rotated_at(order)))
+}
+
+const fn rotated_at(secs: i64) -> Rotated {
+    Rotated::At(Timestamp { secs, nanos: 0 })
+}
+
+/// Whether a name says that its file is compressed; what is in it is no text.
+#[must_use]
+pub fn is_compressed(name: &str) -> bool {
+    let ends = [".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip"];
+    ends.iter().any(|end| name.ends_with(end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +143,42 @@ mod tests {
         ] {
             assert_eq!(log_file(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn links_of_containers_bear_pod_namespace_and_container() {
+        let name = format!("web-1_shop_app-x-{}.log", "0a".repeat(32));
+        assert_eq!(container_link(&name), Some(("web-1", "shop", "app-x")));
+        let short = format!("web-1_shop_app-{}.log", "0".repeat(63));
+        for bad in ["x.log", "a_b_c-d.log", &short, &name[..name.len() - 4]] {
+            assert_eq!(container_link(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn rotated_names_lead_back_and_stand_in_order() {
+        let stem = |name| before_rotation(name).map(|(stem, _)| stem);
+        for rotated in [
+            "a.log.1",
+            "a.log.20",
+            "a.log-20261124",
+            "a.log.2026-11-24T03:03:01",
+        ] {
+            assert_eq!(stem(rotated), Some("a.log"), "{rotated}");
+        }
+        for own in [
+            "a.log",
+            "a-1",
+            "a.1234",
+            ".1",
+            "a.log.0",
+            "a.log.1.gz",
+            "v1.2.log",
+        ] {
+            assert_eq!(stem(own), None, "{own}");
+        }
+        let place = |name| before_rotation(name).map(|(_, place)| place);
+        assert!(place("a.2") < place("a.1") && place("a.1") < place("a-20261124"));
+        assert!(place("a-20261124") < place("a-20261124-01"));
     }
 }

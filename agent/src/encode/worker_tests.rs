@@ -366,7 +366,10 @@ fn with_the_plans_stages_cri_lines_become_documents_and_a_held_part_keeps_its_ch
     let mut plan = plan(&[WIDE, WIDE], 1 << 20);
     plan.inputs = vec![crate::plan::Input {
         name: "pods".into(),
-        kind: crate::plan::InputKind::Pods { root: "/x".into() },
+        kind: crate::plan::InputKind::Pods {
+            root: "/x".into(),
+            link_roots: Vec::new(),
+        },
         start_at: crate::plan::StartAt::Beginning,
     }];
     plan.pipelines = vec![Pipeline {

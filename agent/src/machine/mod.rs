@@ -1,9 +1,14 @@
 //! The machine's file system: the real `Files`.
 //!
-//! 1. A log is opened without following a link anywhere below its directory, without blocking, and
-//!    only if it is a regular file.
+//! 1. A log is opened as `resolve` says: below the allowed roots alone.
 //! 2. Directories are watched for names that come and leave, never for writes; only who watches has
 //!    an inotify instance, since a user has 128 of them by default.
+//! 3. An instance that the system refuses is asked for again with each watch; who waits for events
+//!    waits for the epoll instance that it is put into.
+
+mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,51 +16,89 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use rustix::event::epoll;
 use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
 
+use self::resolve::Roots;
 use crate::base::files::{DirEvent, Entry, EntryKind, Files, Stat, WatchId};
 use crate::base::time::Timestamp;
 
 /// The machine's file system.
 #[derive(Debug, Default)]
 pub struct MachineFiles {
-    /// Of who watches directories.
-    inotify: Option<OwnedFd>,
+    roots: Roots,
+    watching: Option<Watching>,
+}
+
+/// Of who watches directories.
+#[derive(Debug)]
+struct Watching {
+    epoll: OwnedFd,
+    inotify: OnceLock<OwnedFd>,
 }
 
 impl MachineFiles {
-    /// Files alone: no directory can be watched.
+    /// Files alone: no directory can be watched. Logs are opened below `roots`.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { inotify: None }
+    pub fn new(roots: Vec<PathBuf>) -> Self {
+        Self {
+            roots: Roots::new(roots),
+            watching: None,
+        }
     }
 
-    /// With an inotify instance, nothing watched yet.
+    /// With directories to watch, none watched yet.
     ///
     /// # Errors
-    /// `EMFILE` at `fs.inotify.max_user_instances`.
-    pub fn watching() -> io::Result<Self> {
-        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+    /// The system's: no descriptor is free.
+    pub fn watching(roots: Vec<PathBuf>) -> io::Result<Self> {
         Ok(Self {
-            inotify: Some(inotify::init(flags)?),
+            roots: Roots::new(roots),
+            watching: Some(Watching {
+                epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+                inotify: OnceLock::new(),
+            }),
         })
     }
 
-    /// A second descriptor of the inotify instance, to wait for.
+    /// A descriptor that is readable when there are events.
     ///
     /// # Errors
-    /// The system's: no descriptor is free. `Unsupported` without an instance.
+    /// The system's: no descriptor is free. `Unsupported` where nothing is watched.
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
-        self.instance()?.try_clone()
+        let none = || io::Error::from(io::ErrorKind::Unsupported);
+        self.watching.as_ref().ok_or_else(none)?.epoll.try_clone()
+    }
+}
+
+impl MachineFiles {
+    /// For tests that count its watches.
+    #[cfg(test)]
+    pub(crate) fn inotify_of_test(&self) -> Option<&OwnedFd> {
+        self.inotify()
     }
 
+    fn inotify(&self) -> Option<&OwnedFd> {
+        self.watching.as_ref()?.inotify.get()
+    }
+}
+
+impl Watching {
+    /// The inotify instance, made when it is first needed.
     fn instance(&self) -> io::Result<&OwnedFd> {
-        let none = || io::Error::from(io::ErrorKind::Unsupported);
-        self.inotify.as_ref().ok_or_else(none)
+        if let Some(inotify) = self.inotify.get() {
+            return Ok(inotify);
+        }
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let made = inotify::init(flags)?;
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&self.epoll, &made, data, epoll::EventFlags::IN)?;
+        Ok(self.inotify.get_or_init(|| made))
     }
 }
 
@@ -63,19 +106,14 @@ impl Files for MachineFiles {
     type File = File;
 
     fn open_log(&self, path: &Path) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-        let resolve = ResolveFlags::NO_MAGICLINKS;
-        let fd = match rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve) {
-            // Kernels and policies without openat2: the last component is still not followed.
-            Err(Errno::NOSYS | Errno::PERM) => rustix::fs::open(path, flags, Mode::empty())?,
-            Err(Errno::LOOP) => return Err(not_a_log("a symbolic link")),
-            other => other?,
-        };
-        let file = File::from(fd);
-        if !file.metadata()?.is_file() {
-            return Err(not_a_log("no regular file"));
-        }
-        Ok(file)
+        self.roots.open(path, &mut Vec::new())
+    }
+
+    fn links(&self, path: &Path) -> Vec<PathBuf> {
+        let mut hops = Vec::new();
+        // The way counts, also where it ends at nothing; who opens the file hears why.
+        let _ = self.roots.open(path, &mut hops);
+        hops
     }
 
     fn stat(&self, file: &File) -> io::Result<Stat> {
@@ -111,6 +149,7 @@ impl Files for MachineFiles {
             let kind = match entry.file_type() {
                 Ok(kind) if kind.is_file() => EntryKind::File,
                 Ok(kind) if kind.is_dir() => EntryKind::Directory,
+                Ok(kind) if kind.is_symlink() => EntryKind::Link,
                 _ => EntryKind::Other,
             };
             entries.push(Entry {
@@ -128,11 +167,13 @@ impl Files for MachineFiles {
             | WatchFlags::MOVED_TO
             | WatchFlags::ONLYDIR
             | WatchFlags::EXCL_UNLINK;
-        Ok(WatchId(inotify::add_watch(self.instance()?, dir, flags)?))
+        let none = || io::Error::from(io::ErrorKind::Unsupported);
+        let inotify = self.watching.as_ref().ok_or_else(none)?.instance()?;
+        Ok(WatchId(inotify::add_watch(inotify, dir, flags)?))
     }
 
     fn unwatch(&self, watch: WatchId) {
-        if let Some(inotify) = &self.inotify {
+        if let Some(inotify) = self.inotify() {
             // EINVAL: the kernel has ended it already.
             let _ = inotify::remove_watch(inotify, watch.0);
         }
@@ -140,7 +181,10 @@ impl Files for MachineFiles {
 
     fn events(&self, events: &mut Vec<DirEvent>) -> io::Result<()> {
         let mut buf = [MaybeUninit::<u8>::uninit(); 16 << 10];
-        let mut reader = inotify::Reader::new(self.instance()?, &mut buf);
+        let Some(inotify) = self.inotify() else {
+            return Ok(());
+        };
+        let mut reader = inotify::Reader::new(inotify, &mut buf);
         loop {
             let event = match reader.next() {
                 Ok(event) => event,
@@ -193,86 +237,5 @@ impl Files for MachineFiles {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
-    }
-}
-
-fn not_a_log(what: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        format!("{what}: only regular files are read"),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-    use std::path::PathBuf;
-
-    use super::*;
-
-    fn dir(name: &str) -> PathBuf {
-        let dir =
-            std::env::temp_dir().join(format!("tailwake-machine-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        dir
-    }
-
-    #[test]
-    fn links_directories_and_fifos_are_no_logs() {
-        let (files, dir) = (MachineFiles::new(), dir("kinds"));
-        std::fs::write(dir.join("0.log"), b"x").unwrap();
-        std::os::unix::fs::symlink(dir.join("0.log"), dir.join("link.log")).unwrap();
-        let mode = Mode::RUSR | Mode::WUSR;
-        rustix::fs::mknodat(
-            CWD,
-            dir.join("fifo.log"),
-            rustix::fs::FileType::Fifo,
-            mode,
-            0,
-        )
-        .unwrap();
-        assert!(files.open_log(&dir.join("0.log")).is_ok());
-        for bad in ["link.log", "fifo.log", "."] {
-            let error = files.open_log(&dir.join(bad)).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{bad}: {error}");
-        }
-        std::fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn a_watched_directory_tells_what_came_and_left() {
-        let (files, dir) = (MachineFiles::watching().unwrap(), dir("watch"));
-        let id = files.watch(&dir).unwrap();
-        std::fs::write(dir.join("a"), b"").unwrap();
-        std::fs::rename(dir.join("a"), dir.join("b")).unwrap();
-        std::fs::remove_dir_all(&dir).unwrap();
-        let mut events = Vec::new();
-        files.events(&mut events).unwrap();
-        let (came, left) = (
-            |name: &str| DirEvent::Came(id, name.into()),
-            |name: &str| DirEvent::Left(id, name.into()),
-        );
-        assert_eq!(
-            events,
-            [
-                came("a"),
-                left("a"),
-                came("b"),
-                left("b"),
-                DirEvent::Ended(id)
-            ]
-        );
-    }
-
-    #[test]
-    fn state_is_replaced_whole() {
-        let (files, dir) = (MachineFiles::new(), dir("state"));
-        let path = dir.join("positions");
-        files.replace(&path, b"one").unwrap();
-        files.replace(&path, b"two").unwrap();
-        assert_eq!(files.load(&path).unwrap(), b"two");
-        assert_eq!(files.list(&dir).unwrap().len(), 1);
-        std::fs::remove_dir_all(dir).unwrap();
     }
 }

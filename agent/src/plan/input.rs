@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::Glob;
+
 /// One input.
 #[derive(Clone, Debug)]
 pub struct Input {
@@ -20,7 +22,37 @@ pub enum InputKind {
     Pods {
         /// Usually `/var/log/pods`.
         root: PathBuf,
+        /// Where links of the tree may lead beside itself: docker's directory.
+        link_roots: Vec<PathBuf>,
     },
+    /// Files that patterns match; each path is a log of its own.
+    Files {
+        /// Which; at least one.
+        paths: Vec<Glob>,
+        /// Which of them not.
+        exclude: Vec<Glob>,
+        /// Where links may lead beside the patterns' own directories.
+        link_roots: Vec<PathBuf>,
+    },
+}
+
+impl InputKind {
+    /// Directories that the input looks for files in.
+    #[must_use]
+    pub fn roots(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Pods { root, .. } => vec![root.clone()],
+            Self::Files { paths, .. } => paths.iter().flat_map(Glob::bases).collect(),
+        }
+    }
+
+    /// Directories that links may lead to, beside those.
+    #[must_use]
+    pub fn link_roots(&self) -> &[PathBuf] {
+        match self {
+            Self::Pods { link_roots, .. } | Self::Files { link_roots, .. } => link_roots,
+        }
+    }
 }
 
 /// Where a file that was there before the first start is begun. Files that come later are always

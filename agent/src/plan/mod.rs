@@ -8,6 +8,7 @@
 //! 2. Every field is valid: lowering refuses what is not (names resolve, regexes compile, ids fit).
 //! 3. Nothing past this room knows which dialect was used.
 
+pub mod glob;
 pub mod input;
 pub mod memory;
 pub mod output;
@@ -18,6 +19,7 @@ pub mod stage;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use glob::Glob;
 pub use input::{Input, InputKind, StartAt};
 pub use output::{
     ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Template, TemplatePart,
@@ -51,6 +53,21 @@ pub struct Plan {
     pub wake: Wake,
     /// What it may still do after its start.
     pub privileges: Privileges,
+}
+
+impl Plan {
+    /// Directories below which log files may lie, those that links lead to included.
+    #[must_use]
+    pub fn allowed_roots(&self) -> Vec<PathBuf> {
+        let mut roots = Vec::new();
+        for input in &self.inputs {
+            roots.extend(input.kind.roots());
+            roots.extend_from_slice(input.kind.link_roots());
+        }
+        roots.sort();
+        roots.dedup();
+        roots
+    }
 }
 
 /// Steps that the records of some inputs go through.

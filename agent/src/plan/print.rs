@@ -78,6 +78,12 @@ fn bare(pattern: &str) -> &str {
 }
 
 /// Text as a scalar: plain where that is safe, else in double quotes. A `${` becomes `$${`.
+/// A list of texts in brackets.
+fn bracketed<'a>(texts: impl Iterator<Item = std::borrow::Cow<'a, str>>) -> String {
+    let texts: Vec<String> = texts.map(|text| scalar(&text)).collect();
+    format!("[{}]", texts.join(", "))
+}
+
 fn scalar(text: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
     let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
@@ -174,11 +180,21 @@ impl Page<'_> {
         for input in &self.plan.inputs {
             self.line(2, format!("{}:", key(&input.name)));
             match &input.kind {
-                InputKind::Pods { root } => {
+                InputKind::Pods { root, .. } => {
                     self.line(4, "pods:");
                     self.line(6, format!("root: {}", scalar(&root.to_string_lossy())));
                 }
+                InputKind::Files { paths, exclude, .. } => {
+                    self.line(4, "files:");
+                    for (name, globs) in [("paths", paths), ("exclude", exclude)] {
+                        let texts = globs.iter().map(|glob| glob.text().into());
+                        self.line(6, format!("{name}: {}", bracketed(texts)));
+                    }
+                }
             }
+            let roots = input.kind.link_roots().iter();
+            let roots = bracketed(roots.map(|root| root.to_string_lossy()));
+            self.line(6, format!("link_roots: {roots}"));
             let start_at = match input.start_at {
                 StartAt::Beginning => "beginning".to_owned(),
                 StartAt::End => "end".to_owned(),

@@ -33,7 +33,7 @@ struct Control {
     threads: Threads,
     tree: Tree,
     files: MachineFiles,
-    /// The same inotify instance, as the runtime waits for it.
+    /// Readable when there are directory events.
     inotify: AsyncFd<OwnedFd>,
     alarm: Alarm,
     /// Shared with `/status`, which runs on this thread too: the lock is never waited for.
@@ -102,7 +102,7 @@ pub(super) async fn control(plan: &Plan, start: Start) -> anyhow::Result<()> {
             stopped,
         ));
     }
-    let files = MachineFiles::watching().context("watch directories")?;
+    let files = MachineFiles::watching(plan.allowed_roots()).context("watch directories")?;
     let mut control = Control {
         tree: Tree::new(plan, &node, &registry),
         inotify: watch_descriptor(files.descriptor()?)?,

@@ -115,7 +115,7 @@ impl Writer {
         let written = positions
             .write()
             .map_err(std::io::Error::other)
-            .and_then(|bytes| MachineFiles::new().replace(&self.path, &bytes));
+            .and_then(|bytes| MachineFiles::default().replace(&self.path, &bytes));
         let Err(error) = written else { return };
         self.failed.add(1);
         self.ledger.snapshot_failed();

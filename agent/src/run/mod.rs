@@ -14,6 +14,7 @@
 mod alarm;
 mod confine;
 mod control;
+mod descriptors;
 mod disk;
 mod health;
 mod state;
@@ -44,6 +45,7 @@ pub struct Options {
 /// # Errors
 /// What kept it from starting, with what was being done to what.
 pub fn run(plan: Plan, options: Options) -> anyhow::Result<()> {
+    descriptors::raise();
     let registry = Arc::new(Registry::default());
     let state = state::State::take(&plan.state)?;
     let positions = state.load_positions(&registry);

@@ -60,7 +60,7 @@ impl State {
             "Positions files that could not be read at start.",
             &[],
         );
-        let bytes = match MachineFiles::new().load(&path) {
+        let bytes = match MachineFiles::default().load(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Positions::default(),
             Err(error) => {

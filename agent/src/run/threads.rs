@@ -305,12 +305,16 @@ impl Threads {
 /// Files that one agent may watch at once.
 const FILES_MAX: u32 = 16_384;
 
-/// Where the inputs lie.
+/// Directories whose file systems the probes must see: the inputs', and those that links lead to
+/// where this node has them.
 pub(super) fn roots(plan: &Plan) -> Vec<std::path::PathBuf> {
-    let root = |input: &crate::plan::Input| match &input.kind {
-        crate::plan::InputKind::Pods { root } => root.clone(),
-    };
-    plan.inputs.iter().map(root).collect()
+    let kinds = plan.inputs.iter().map(|input| &input.kind);
+    let linked = kinds.clone().flat_map(|kind| kind.link_roots().to_vec());
+    let linked = linked.filter(|root| root.is_dir());
+    kinds
+        .flat_map(crate::plan::InputKind::roots)
+        .chain(linked)
+        .collect()
 }
 
 struct ReaderStart<'a> {
@@ -346,7 +350,7 @@ impl ReaderStart<'_> {
         let reader = Reader::new(
             settings,
             ring,
-            MachineFiles::new(),
+            MachineFiles::new(plan.allowed_roots()),
             Arc::clone(self.ledger),
             pool,
             self.feeds.to_vec(),

@@ -13,7 +13,7 @@ use super::opened::Opened;
 use super::reader::Reader;
 use super::ring::{Ring, Token};
 use super::roll::Entry;
-use crate::base::files::Files;
+use crate::base::files::{Files, Refusal};
 use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::{self, Place, Rotated};
@@ -59,6 +59,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     self.count.unopened.sub(u64::from(!file.gone));
                     self.lose_unopened(&path, now);
                 }
+                self.count_missed(&source, now);
                 if let Some(log) = self.logs.get_mut(&source.log) {
                     log.ended = true;
                     self.make_ready(source.log);
@@ -126,6 +127,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 return self.refuse(path, file, &error, now);
             }
         };
+        self.unseen.remove(&source.log);
         if let Some(file) = self.unopened.remove(&path) {
             self.count.unopened.sub(u64::from(!file.gone));
         }
@@ -179,11 +181,17 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     fn refuse(&mut self, path: PathBuf, file: Unopened, error: &io::Error, now: Mono) {
         let key = ("open", error.kind());
         match error.kind() {
-            // It came and went between the event and the open: discovery will say so.
-            io::ErrorKind::NotFound => {}
+            // It came and went between the event and the open; if its directory goes too before
+            // anything else of the log is opened, a whole container was missed.
+            io::ErrorKind::NotFound => {
+                if !self.logs.contains_key(&file.source.log) {
+                    self.unseen.insert(file.source.log);
+                }
+            }
             io::ErrorKind::InvalidInput => {
                 self.count.refused.add(1);
-                if let Some(suppressed) = self.quiet.allow(now, key) {
+                let reason = Refusal::of(error).map_or("refused", Refusal::reason);
+                if let Some(suppressed) = self.quiet.allow(now, reason) {
                     tracing::warn!(path = %path.display(), %error, suppressed,
                         "no log file after all; it is not read: remove it");
                 }
@@ -201,6 +209,17 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     self.count.unopened.add(1);
                 }
             }
+        }
+    }
+
+    fn count_missed(&mut self, source: &Source, now: Mono) {
+        if !self.unseen.remove(&source.log) {
+            return;
+        }
+        self.count.missed.add(1);
+        if let Some(suppressed) = self.quiet.allow(now, "missed") {
+            tracing::warn!(log = %source.key, suppressed,
+                "a container was gone before a file of it could be opened: its lines are lost");
         }
     }
 

@@ -133,7 +133,7 @@ mod tests {
             .flat_map(|n| (n / 7).to_le_bytes())
             .collect();
         let path = packed("offsets", &text, 0);
-        let files = MachineFiles::default();
+        let files = MachineFiles::new(vec![std::env::temp_dir()]);
         let file = files.open_log(&path).unwrap();
         let mut inflater = Inflater::new();
         let mut into = vec![0; 10_000];
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_cut_stream_is_an_error_and_not_an_end() {
         let path = packed("cut", &[b'x'; 100_000], 20);
-        let files = MachineFiles::default();
+        let files = MachineFiles::new(vec![std::env::temp_dir()]);
         let file = files.open_log(&path).unwrap();
         let mut into = vec![0; 200_000];
         let error = Inflater::new().read_at(&files, &file, 0, &mut into);

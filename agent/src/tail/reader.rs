@@ -60,6 +60,7 @@ pub(super) struct Counters {
     pub(super) bytes: Arc<Counter>,
     pub(super) late: Arc<Counter>,
     pub(super) refused: Arc<Counter>,
+    pub(super) missed: Arc<Counter>,
     pub(super) errors: Arc<Counter>,
     pub(super) open_errors: Arc<Counter>,
     pub(super) unopened: Arc<Counter>,
@@ -86,7 +87,11 @@ impl Counters {
             ),
             refused: count(
                 "tailwake_files_refused_total",
-                "Paths that are no log file.",
+                "Paths that are no log file, or lead out of the allowed directories.",
+            ),
+            missed: count(
+                "tailwake_containers_missed_total",
+                "Containers that were gone before a file of them could be opened.",
             ),
             errors: count("tailwake_read_errors_total", "Reads that failed."),
             open_errors: count(
@@ -157,6 +162,8 @@ pub struct Reader<R: Ring, F> {
     pub(super) waiting: VecDeque<Feed>,
     pub(super) next_pass: u32,
     next_sweep: Mono,
+    /// Logs of which nothing could be opened, as it was gone already.
+    pub(super) unseen: BTreeSet<LogId>,
     /// What the wake source had counted at the last look, and the next look for refusals.
     counted: WakeCounters,
     refused: u64,
@@ -199,6 +206,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             waiting: VecDeque::new(),
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
+            unseen: BTreeSet::new(),
             counted: WakeCounters::default(),
             refused: 0,
             next_look: Mono(0),
@@ -463,7 +471,7 @@ mod tests {
         let mut reader = Reader::new(
             settings,
             ring,
-            MachineFiles::new(),
+            MachineFiles::new(vec![std::env::temp_dir()]),
             Ledger::new(Vec::new(), vec![Bell::silent()], Positions::default()),
             Pool::new(1, 4096, Bell::silent()),
             vec![Arc::new(Feeds::new(1, Bell::silent()))],

@@ -134,7 +134,7 @@ impl Bench {
         let reader = Reader::new(
             settings,
             ring,
-            MachineFiles::new(),
+            MachineFiles::new(vec![std::env::temp_dir()]),
             Arc::clone(&ledger),
             Pool::new(4, 4096, Bell::silent()),
             vec![Arc::clone(&feeds)],

@@ -22,6 +22,8 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(crate) struct Setup {
     pub(crate) stages: &'static str,
     pub(crate) start_at: &'static str,
+    /// The input's kind, if it is not the bed's tree.
+    pub(crate) kind: Option<String>,
     /// Names and the rest of each output.
     pub(crate) outputs: Vec<(&'static str, String)>,
     /// Whole lines of the config.
@@ -39,6 +41,7 @@ impl Setup {
         Self {
             stages: "[{cri: {}}]",
             start_at: "beginning",
+            kind: None,
             outputs: vec![("good", good.loki())],
             more: "",
             args: &[],
@@ -62,11 +65,12 @@ impl Setup {
         let outputs: String = outputs
             .map(|(name, rest)| format!("  {name}: {{{rest}}}\n"))
             .collect();
+        let tree = || format!("pods: {{root: {}}}", bed.path("pods").display());
+        let kind = self.kind.clone().unwrap_or_else(tree);
         format!(
-            "state: {}\nadmin: {{listen: \"127.0.0.1:0\"}}\ninputs: {{pods: {{pods: {{root: {}}}, start_at: {}}}}}\n\
+            "state: {}\nadmin: {{listen: \"127.0.0.1:0\"}}\ninputs: {{pods: {{{kind}, start_at: {}}}}}\n\
              pipelines: {{main: {{from: [pods], stages: {}, to: [{}]}}}}\noutputs:\n{outputs}{}\n",
             bed.path("state").display(),
-            bed.path("pods").display(),
             self.start_at,
             self.stages,
             names.join(", "),

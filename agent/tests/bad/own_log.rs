@@ -71,7 +71,7 @@ fn its_own_log_in_the_tree_as_it_is_written_does_not_feed_itself() {
     assert!(not_cri >= BAD as u64 + of_itself, "{not_cri} {of_itself}");
     agent.assert_said_once("lines are no CRI lines");
     agent.assert_said_once("texts are no JSON objects");
-    agent.assert_said_once("neither a regular file nor a directory");
+    agent.assert_said_once("no log file after all");
     agent.assert_said_once("no answer in time; sent again");
     agent.end();
 }

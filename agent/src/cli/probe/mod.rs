@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 use self::facts::{Facts, Found, Used};
 use crate::config;
 use crate::guard::Names;
-use crate::plan::InputKind;
 use crate::wake::{Rung, Survey};
 
 /// The arguments of `tailwake probe`.
@@ -69,10 +68,8 @@ fn roots(probe: &Probe) -> Result<Vec<PathBuf>, config::Diagnostics> {
         return Ok(if given.is_empty() { default() } else { given });
     };
     let plan = config::load(path)?;
-    let root = |input: &crate::plan::Input| match &input.kind {
-        InputKind::Pods { root } => root.clone(),
-    };
-    Ok(plan.inputs.iter().map(root).collect())
+    let inputs = plan.inputs.iter();
+    Ok(inputs.flat_map(|input| input.kind.roots()).collect())
 }
 
 /// What a person can do, most useful first; empty when nothing is to be gained.

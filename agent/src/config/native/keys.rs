@@ -106,6 +106,7 @@ sections! {
     /// An input.
     INPUT = "inputs.NAME" {
         "pods": "map", "one of", "Reads kubelet's tree of container logs.";
+        "files": "map", "one of", "Reads the files that path patterns match.";
         "start_at": "`beginning`, `end` or duration", "beginning",
             "Where files older than the first start begin; a duration = files written in it are \
              read from their first byte, others from their end.";
@@ -113,6 +114,17 @@ sections! {
     /// The pod tree.
     PODS = "inputs.NAME.pods" {
         "root": "directory", "/var/log/pods", "The tree.";
+        "link_roots": "list of directories", "/var/lib/docker/containers",
+            "Where links may lead beside the tree itself; a link that leads elsewhere is refused.";
+    }
+    /// Path patterns.
+    FILES = "inputs.NAME.files" {
+        "paths": "list of patterns", "",
+            "Which files: absolute paths with `*`, `?`, `[a-z]`, `{a,b}`, and `**` for any number \
+             of directories.";
+        "exclude": "list of patterns", "none", "Which of them are not read.";
+        "link_roots": "list of directories", "/var/log/pods, /var/lib/docker/containers",
+            "Where links may lead beside the directories that the patterns begin with.";
     }
     /// A pipeline.
     PIPELINE = "pipelines.NAME" {

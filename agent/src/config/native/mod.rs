@@ -8,6 +8,7 @@
 //! 2. A plan comes out only if nothing was reported.
 
 mod graph;
+mod inputs;
 pub mod keys;
 mod names;
 mod outputs;
@@ -24,10 +25,7 @@ use super::tree::{Key, Node, Value};
 use crate::base::outputs::OUTPUTS_MAX;
 use crate::base::size::ByteSize;
 use crate::plan::memory::Memory;
-use crate::plan::{
-    Entry, Input, InputKind, IoChoice, Limits, Pipeline, Plan, Privileges, RungChoice, StartAt,
-    Step, Wake,
-};
+use crate::plan::{Entry, IoChoice, Limits, Pipeline, Plan, Privileges, RungChoice, Step, Wake};
 
 /// Reader and encoder threads that may be asked for.
 const THREADS_MAX: u64 = 64;
@@ -55,7 +53,7 @@ const SWITCH: [(&str, bool); 2] = [("true", true), ("false", false)];
 /// Makes a plan of a tree. What is wrong goes to `report`; the plan counts only if nothing is.
 pub(super) fn lower(root: &Node, report: &mut Report<'_>) -> Plan {
     let map = Fields::open(root, &keys::ROOT, report);
-    let inputs = named(&map, "inputs", "{pods: {pods: {}}}", report);
+    let sources = named(&map, "inputs", "{pods: {pods: {}}}", report);
     let pipelines = named(
         &map,
         "pipelines",
@@ -75,7 +73,7 @@ pub(super) fn lower(root: &Node, report: &mut Report<'_>) -> Plan {
         );
     }
     let mut graph = Graph {
-        inputs: names_of(inputs),
+        inputs: names_of(sources),
         entries: names_of(entries),
         outputs: names_of(outputs),
         ..Graph::default()
@@ -88,9 +86,9 @@ pub(super) fn lower(root: &Node, report: &mut Report<'_>) -> Plan {
         limits: limits(&map, report),
         wake: wake(&map, report),
         privileges: privileges(&map, report),
-        inputs: inputs
+        inputs: sources
             .iter()
-            .filter_map(|(key, node)| input(key, node, report))
+            .filter_map(|(key, node)| inputs::input(key, node, report))
             .collect(),
         outputs: outputs
             .iter()
@@ -107,7 +105,7 @@ pub(super) fn lower(root: &Node, report: &mut Report<'_>) -> Plan {
             .collect(),
     };
     graph.refuse_circles(report);
-    refuse_unused(inputs, outputs, &graph, report);
+    refuse_unused(sources, outputs, &graph, report);
     if report.count() == 0 {
         refuse_small_windows(outputs, &plan, report);
         refuse_too_large(&map, &plan, report);
@@ -226,50 +224,6 @@ fn privileges(map: &Fields<'_>, report: &mut Report<'_>) -> Privileges {
     let map = Fields::open(node, &keys::PRIVILEGES, report);
     Privileges {
         drop: map.choice("drop", &SWITCH, default.drop, report),
-    }
-}
-
-fn input(key: &Key, node: &Node, report: &mut Report<'_>) -> Option<Input> {
-    let map = Fields::open(node, &keys::INPUT, report);
-    let start_at = match map.get("start_at") {
-        None => StartAt::default(),
-        Some(node) => start_at(node, report),
-    };
-    let Some(node) = map.given("pods") else {
-        report.error(
-            key.span,
-            format!("the input `{}` has no kind", key.text),
-            "add `pods: {}` to read kubelet's tree of container logs",
-        );
-        return None;
-    };
-    let pods = Fields::open(node, &keys::PODS, report);
-    let root = pods.text("root", report).unwrap_or("/var/log/pods");
-    Some(Input {
-        name: key.text.clone(),
-        kind: InputKind::Pods {
-            root: PathBuf::from(root),
-        },
-        start_at,
-    })
-}
-
-fn start_at(node: &Node, report: &mut Report<'_>) -> StartAt {
-    let Some(text) = fields::text(node, "start_at", report) else {
-        return StartAt::default();
-    };
-    match (text, fields::duration_ms(text)) {
-        ("beginning", _) => StartAt::Beginning,
-        ("end", _) => StartAt::End,
-        (_, Some(ms)) if ms >= 1_000 => StartAt::Age { secs: ms / 1_000 },
-        _ => {
-            report.error(
-                node.span,
-                format!("`start_at` does not know `{}`", node.shown()),
-                "write `beginning`, `end`, or an age of at least a second, for example `24h`",
-            );
-            StartAt::default()
-        }
     }
 }
 

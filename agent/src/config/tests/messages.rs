@@ -356,3 +356,38 @@ fn text_that_is_no_config() {
         refused(&deep)
     );
 }
+
+#[test]
+fn input_mistakes() {
+    for (input, cause) in [
+        ("{}", "the input `i` has no kind"),
+        (
+            "{pods: {}, files: {paths: /a/b}}",
+            "the input `i` has two kinds",
+        ),
+        ("{files: {}}", "`paths`"),
+        ("{files: {paths: []}}", "`paths` is empty"),
+        ("{files: {paths: a/*.log}}", "it is no absolute path"),
+        (
+            "{files: {paths: '/*/x.log'}}",
+            "it does not begin with a directory",
+        ),
+        ("{files: {paths: '/a/[x'}}", "a `[` is not closed"),
+        (
+            "{files: {paths: '/a/x', exclude: '/a/../x'}}",
+            "a component `.` or `..`",
+        ),
+        (
+            "{pods: {link_roots: [/]}}",
+            "`/` is no directory that links may lead to",
+        ),
+        ("{pods: {link_roots: docker}}", "`docker` is no directory"),
+    ] {
+        let text = format!(
+            "inputs: {{i: {input}}}\npipelines: {{p: {{from: i, to: o}}}}\n\
+             outputs: {{o: {{loki: {{url: http://h/push}}}}}}\n"
+        );
+        let said = refused(&text);
+        assert!(said.contains(cause), "{input}: {said}");
+    }
+}

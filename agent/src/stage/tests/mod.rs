@@ -41,6 +41,7 @@ fn plan(steps: Vec<Step>, record_max: u64) -> Plan {
             name: "pods".to_owned(),
             kind: InputKind::Pods {
                 root: PathBuf::new(),
+                link_roots: Vec::new(),
             },
             start_at: StartAt::Beginning,
         }],

@@ -1,0 +1,483 @@
+//! Kubelet's tree of one input.
+//!
+//! ```text
+//! root -- pod directories -- container directories -- files, or docker's links
+//! ```
+//!
+//! 1. A directory is watched before it is listed, so that no name is missed between the two.
+//! 2. A listing is the truth: what it shows and is not known has come, what is known and not shown
+//!    has left. An event says which directory to list, and which known name bears a new file.
+//! 3. A container of which nothing was told is counted as missed when it went unseen or within
+//!    [`BRIEF_MS`], or when a log of it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::leads::Leads;
+use super::name::{log_file, pod_directory};
+use super::site::{Site, Touched};
+use super::watches::Hold;
+use super::{Event, Place, Rotated};
+use crate::base::files::{Entry, EntryKind, Files};
+use crate::base::time::Mono;
+use crate::ticket::{Meta, Source};
+
+/// A directory that goes this soon with nothing seen in it was missed. One that stays longer had
+/// nothing: kubelet makes some for containers that never start.
+const BRIEF_MS: u64 = 1_000;
+
+#[derive(Debug)]
+enum Level {
+    Root,
+    Pod {
+        namespace: Arc<str>,
+        pod: Arc<str>,
+        uid: Arc<str>,
+    },
+    Container(Container),
+}
+
+#[derive(Debug)]
+struct Container {
+    source: Arc<Source>,
+    files: BTreeMap<OsString, Place>,
+    /// A log's name came.
+    came: bool,
+}
+
+#[derive(Debug)]
+struct Directory {
+    level: Level,
+    /// It was there to be listed.
+    listed: bool,
+    /// Names that are neither a log nor lead to one, counted once each while they are there.
+    odd: BTreeSet<OsString>,
+    /// Names that were shown and were gone when they were entered: counted as missed already, should
+    /// an event tell of them yet.
+    tried: BTreeSet<OsString>,
+    /// Names that came since the last listing.
+    came: BTreeSet<OsString>,
+    /// When it was found.
+    since: Mono,
+    /// Something below it was told of, or counted as missed.
+    had: bool,
+}
+
+/// The tree.
+#[derive(Debug)]
+pub(super) struct Pods {
+    input: usize,
+    node: Arc<str>,
+    root: PathBuf,
+    directories: BTreeMap<PathBuf, Directory>,
+    /// Directories that are there and could not be listed last time.
+    unlisted: BTreeSet<PathBuf>,
+    leads: Leads,
+}
+
+impl Pods {
+    pub(super) fn new(input: usize, node: Arc<str>, root: PathBuf) -> Self {
+        Self {
+            input,
+            node,
+            root,
+            directories: BTreeMap::new(),
+            unlisted: BTreeSet::new(),
+            leads: Leads::default(),
+        }
+    }
+
+    pub(super) fn roots(&self) -> Vec<PathBuf> {
+        vec![self.root.clone()]
+    }
+
+    /// Whether the root is there.
+    pub(super) fn has(&self, root: &Path) -> bool {
+        self.directories.contains_key(root)
+    }
+
+    /// The root may be there now.
+    pub(super) fn enter_root<F: Files>(&mut self, site: &mut Site<'_, F>, root: &Path) {
+        self.enter(site, root.to_owned(), Level::Root);
+    }
+
+    /// Takes down which names came, before any directory is given up: news of a directory above may
+    /// be heard first.
+    pub(super) fn note(&mut self, path: &Path, touched: &Touched) {
+        let Some(directory) = self.directories.get_mut(path) else {
+            return;
+        };
+        let came = touched.names.iter().filter(|(_, came)| **came);
+        let names = came.map(|(name, _)| name);
+        if let Level::Container(container) = &mut directory.level {
+            let mut names = names.map(|name| name.to_string_lossy());
+            container.came |= names.any(|name| log_file(&name).is_some());
+        } else {
+            directory.came.extend(names.cloned());
+        }
+    }
+
+    /// Something happened in a directory, or in one that links lead to.
+    pub(super) fn hear<F: Files>(
+        &mut self,
+        site: &mut Site<'_, F>,
+        path: &Path,
+        touched: &Touched,
+    ) {
+        let links: BTreeSet<PathBuf> = if touched.whole || touched.ended {
+            self.leads.inside(path).cloned().collect()
+        } else {
+            let names = touched.names.keys();
+            let to = names.flat_map(|name| self.leads.to(&path.join(name)));
+            to.cloned().collect()
+        };
+        if touched.ended && self.has(path) {
+            self.leave(site, path);
+            match path.parent() {
+                Some(parent) if path != self.root => self.list(site, parent, &Touched::default()),
+                _ => self.enter(site, path.to_owned(), Level::Root),
+            }
+        } else if self.has(path) {
+            self.list(site, path, touched);
+        }
+        for link in links {
+            self.tell_again(site, &link);
+        }
+    }
+
+    /// Whether the root was listed with all that is below it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.unlisted.is_empty() && self.has(&self.root)
+    }
+
+    /// Lists everything.
+    pub(super) fn sweep<F: Files>(&mut self, site: &mut Site<'_, F>) {
+        let paths: Vec<PathBuf> = self.directories.keys().cloned().collect();
+        for path in paths {
+            self.list(site, &path, &Touched::default());
+        }
+    }
+
+    fn enter<F: Files>(&mut self, site: &mut Site<'_, F>, path: PathBuf, level: Level) {
+        let is_root = matches!(level, Level::Root);
+        if site.watches.hold(site.files, &path, site.now) == Hold::Missing {
+            if !is_root {
+                site.tally.miss(site.now, &path.display());
+            }
+            return;
+        }
+        let directory = Directory {
+            level,
+            listed: false,
+            odd: BTreeSet::new(),
+            tried: BTreeSet::new(),
+            came: BTreeSet::new(),
+            since: site.now,
+            had: false,
+        };
+        self.directories.insert(path.clone(), directory);
+        self.list(site, &path, &Touched::default());
+    }
+
+    fn list<F: Files>(&mut self, site: &mut Site<'_, F>, path: &Path, touched: &Touched) {
+        let Some(directory) = self.directories.get_mut(path) else {
+            return;
+        };
+        let mut entries = match site.files.list(path) {
+            Ok(entries) => entries,
+            Err(error) => {
+                let gone = [ErrorKind::NotFound, ErrorKind::NotADirectory];
+                if gone.contains(&error.kind()) {
+                    self.leave(site, path);
+                } else {
+                    site.tally.unlisted(site.now, path, &error);
+                    self.unlisted.insert(path.to_owned());
+                }
+                return;
+            }
+        };
+        directory.listed = true;
+        self.unlisted.remove(path);
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        if matches!(directory.level, Level::Container(_)) {
+            return self.list_files(site, path, entries, touched);
+        }
+        let is_directory = |entry: &Entry| entry.kind == EntryKind::Directory;
+        let (shown, others): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_directory);
+        let shown: BTreeSet<OsString> = shown.into_iter().map(|entry| entry.name).collect();
+        let mut odd: Vec<(OsString, bool)> = others.into_iter().map(odd_of).collect();
+        self.count_unseen(site, path, &shown);
+        self.leave_children(site, path, &shown);
+        for name in shown {
+            let child = path.join(&name);
+            if self.directories.contains_key(&child) {
+                continue;
+            }
+            match self.level_of(site, path, &name.to_string_lossy()) {
+                Some(level) => {
+                    self.enter(site, child.clone(), level);
+                    let entered = self.has(&child);
+                    if let Some(directory) = self.directories.get_mut(path) {
+                        directory.had = true;
+                        if !entered {
+                            directory.tried.insert(name);
+                        }
+                    }
+                }
+                None => odd.push((name, false)),
+            }
+        }
+        self.count_odd(site, path, odd);
+    }
+
+    /// Counts the pods and containers that came and went since the last listing, unless they are
+    /// known, or were counted when they could not be entered.
+    fn count_unseen<F: Files>(
+        &mut self,
+        site: &mut Site<'_, F>,
+        path: &Path,
+        shown: &BTreeSet<OsString>,
+    ) {
+        let Some(directory) = self.directories.get_mut(path) else {
+            return;
+        };
+        let came = std::mem::take(&mut directory.came);
+        let tried = std::mem::take(&mut directory.tried);
+        let mut missed = false;
+        for name in came.difference(shown).filter(|name| !tried.contains(*name)) {
+            let child = path.join(name);
+            // What no directory here is called is none of ours.
+            if !self.has(&child) && self.bears(path, &name.to_string_lossy()) {
+                site.tally.miss(site.now, &child.display());
+                missed = true;
+            }
+        }
+        if let Some(directory) = self.directories.get_mut(path) {
+            directory.had |= missed;
+        }
+    }
+
+    /// Counts the names that were not odd before; of `(name, true)` its kind is wrong.
+    fn count_odd<F: Files>(
+        &mut self,
+        site: &mut Site<'_, F>,
+        path: &Path,
+        odd: Vec<(OsString, bool)>,
+    ) {
+        let Some(directory) = self.directories.get_mut(path) else {
+            return;
+        };
+        for (name, kind) in odd.iter().filter(|(name, _)| !directory.odd.contains(name)) {
+            site.tally.odd(site.now, &path.join(name), *kind);
+        }
+        directory.odd = odd.into_iter().map(|(name, _)| name).collect();
+    }
+
+    /// Whether a directory at `parent` may be called so.
+    fn bears(&self, parent: &Path, name: &str) -> bool {
+        match self.directories.get(parent).map(|parent| &parent.level) {
+            Some(Level::Root) => pod_directory(name).is_some(),
+            Some(Level::Pod { .. }) => true,
+            Some(Level::Container(_)) | None => false,
+        }
+    }
+
+    fn level_of<F: Files>(
+        &self,
+        site: &mut Site<'_, F>,
+        parent: &Path,
+        name: &str,
+    ) -> Option<Level> {
+        match &self.directories.get(parent)?.level {
+            Level::Root => {
+                let (namespace, pod, uid) = pod_directory(name)?;
+                Some(Level::Pod {
+                    namespace: namespace.into(),
+                    pod: pod.into(),
+                    uid: uid.into(),
+                })
+            }
+            Level::Pod {
+                namespace,
+                pod,
+                uid,
+            } => {
+                let source = Source {
+                    log: site.tally.log(),
+                    input: self.input,
+                    key: format!("{namespace}_{pod}_{uid}/{name}").into(),
+                    filename: parent.join(name).join("0.log").to_string_lossy().into(),
+                    meta: Meta {
+                        namespace: Arc::clone(namespace),
+                        pod: Arc::clone(pod),
+                        uid: Arc::clone(uid),
+                        container: name.into(),
+                        node: Arc::clone(&self.node),
+                    },
+                    labels: Vec::new(),
+                    tag: None,
+                };
+                Some(Level::Container(Container {
+                    source: Arc::new(source),
+                    files: BTreeMap::new(),
+                    came: false,
+                }))
+            }
+            Level::Container(_) => None,
+        }
+    }
+
+    /// What came is told before what left: a file that was renamed or compressed is known by its
+    /// new name before the old one goes.
+    fn list_files<F: Files>(
+        &mut self,
+        site: &mut Site<'_, F>,
+        path: &Path,
+        entries: Vec<Entry>,
+        touched: &Touched,
+    ) {
+        let Some(Directory {
+            level: Level::Container(container),
+            had,
+            ..
+        }) = self.directories.get_mut(path)
+        else {
+            return;
+        };
+        let source = &container.source;
+        let mut shown = BTreeMap::new();
+        let mut odd = Vec::new();
+        for entry in entries {
+            let is_log = matches!(entry.kind, EntryKind::File | EntryKind::Link);
+            match log_file(&entry.name.to_string_lossy()) {
+                Some(place) if is_log => drop(shown.insert(entry.name, place)),
+                Some(_) => odd.push((entry.name, true)),
+                None => odd.push(odd_of(entry)),
+            }
+        }
+        let gone = |name: &OsStr| Event::Gone {
+            source: Arc::clone(source),
+            path: path.join(name),
+        };
+        let came = |name: &OsStr| touched.whole || touched.names.get(name) == Some(&true);
+        // A rename puts a new file under a known name. Where no event says which names came, every
+        // name that is not rotated is told again when another came, and the reader sees by the
+        // inode whether it is the same file.
+        let mut names = shown.keys();
+        let any = touched.names.is_empty() && names.any(|name| !container.files.contains_key(name));
+        let mut order: Vec<(&OsString, &Place)> = shown.iter().collect();
+        order.sort_by_key(|(_, place)| **place);
+        for (name, place) in order {
+            let known = container.files.contains_key(name);
+            let again = any && place.rotated == Rotated::Current;
+            if known && came(name) {
+                // A new file bears the old one's name.
+                site.out.push(gone(name));
+            } else if known && !again {
+                continue;
+            }
+            let path = path.join(name);
+            self.leads.follow(site, &path);
+            site.out.push(Event::Found {
+                source: Arc::clone(source),
+                path,
+                place: *place,
+                at_start: site.tally.starting,
+            });
+            *had = true;
+        }
+        let left = container.files.keys();
+        for name in left.filter(|name| !shown.contains_key(*name)) {
+            self.leads.forget(site, &path.join(name));
+            site.out.push(gone(name));
+        }
+        container.files = shown;
+        self.count_odd(site, path, odd);
+    }
+
+    /// Another file may stand where a link leads.
+    fn tell_again<F: Files>(&mut self, site: &mut Site<'_, F>, link: &Path) {
+        let container = link.parent().and_then(|dir| self.directories.get(dir));
+        let Some(Level::Container(container)) = container.map(|found| &found.level) else {
+            return;
+        };
+        let place = link.file_name().and_then(|name| container.files.get(name));
+        let Some(place) = place.copied() else {
+            return;
+        };
+        self.leads.follow(site, link);
+        let (source, path) = (Arc::clone(&container.source), link.to_owned());
+        site.out.push(Event::Gone {
+            source: Arc::clone(&source),
+            path: path.clone(),
+        });
+        site.out.push(Event::Found {
+            source,
+            path,
+            place,
+            at_start: site.tally.starting,
+        });
+    }
+
+    fn leave_children<F: Files>(
+        &mut self,
+        site: &mut Site<'_, F>,
+        path: &Path,
+        shown: &BTreeSet<OsString>,
+    ) {
+        let below = self.directories.range(path.to_owned()..);
+        let below = below.map(|(child, _)| child);
+        let gone: Vec<PathBuf> = below
+            .take_while(|child| child.starts_with(path))
+            .filter(|child| child.parent() == Some(path))
+            .filter(|child| child.file_name().is_none_or(|name| !shown.contains(name)))
+            .cloned()
+            .collect();
+        gone.iter().for_each(|child| self.leave(site, child));
+    }
+
+    fn leave<F: Files>(&mut self, site: &mut Site<'_, F>, path: &Path) {
+        self.count_unseen(site, path, &BTreeSet::new());
+        self.leave_children(site, path, &BTreeSet::new());
+        let Some(directory) = self.directories.remove(path) else {
+            return;
+        };
+        self.unlisted.remove(path);
+        site.watches.release(site.files, path);
+        // What was there before the first look is not known where nothing stayed to be seen.
+        let brief = !directory.listed || site.now.ms_since(directory.since) < BRIEF_MS;
+        let missed = match directory.level {
+            Level::Root => false,
+            Level::Pod { .. } => brief,
+            Level::Container(container) => {
+                for name in container.files.keys() {
+                    let (source, path) = (Arc::clone(&container.source), path.join(name));
+                    self.leads.forget(site, &path);
+                    site.out.push(Event::Gone { source, path });
+                }
+                let source = container.source;
+                site.out.push(Event::Ended { source });
+                container.came || brief
+            }
+        };
+        let missed = missed && !directory.had;
+        if missed {
+            site.tally.miss(site.now, &path.display());
+        }
+    }
+
+    /// How much is known, for tests that look for leaks.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.directories.len() + self.unlisted.len() + self.leads.len()
+    }
+}
+
+/// A name that is no log's, and whether nothing of its kind has a place in the tree.
+fn odd_of(entry: Entry) -> (OsString, bool) {
+    let kind = matches!(entry.kind, EntryKind::Link | EntryKind::Other);
+    (entry.name, kind)
+}
