@@ -23,23 +23,26 @@ const FAR_MS: u64 = 2_000;
 /// One timer.
 #[derive(Debug)]
 pub(super) struct Alarm {
-    timer: AsyncFd<OwnedFd>,
+    /// None where a policy refuses one: then every deadline is tokio's.
+    timer: Option<AsyncFd<OwnedFd>>,
     /// What the descriptor is set to.
     set: Option<Mono>,
 }
 
 impl Alarm {
     /// A timer that is not set.
-    ///
-    /// # Errors
-    /// The system's: no descriptor is free.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new() -> Self {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self {
-            timer: watch_descriptor(timer)?,
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)
+            .map_err(io::Error::from)
+            .and_then(watch_descriptor);
+        if let Err(error) = &timer {
+            tracing::info!(%error, "no timer descriptor; an idle agent wakes a few times more between sweeps");
+        }
+        Self {
+            timer: timer.ok(),
             set: None,
-        })
+        }
     }
 
     /// Waits until the deadline; without one, without end. It may end early.
@@ -48,10 +51,11 @@ impl Alarm {
             return std::future::pending().await;
         };
         let nanos = deadline.0.saturating_sub(now.0);
-        if deadline.ms_since(now) < FAR_MS || self.set_to(deadline, nanos).is_err() {
+        let far = deadline.ms_since(now) >= FAR_MS && self.set_to(deadline, nanos).is_ok();
+        let Some(timer) = self.timer.as_ref().filter(|_| far) else {
             return tokio::time::sleep(Duration::from_nanos(nanos)).await;
-        }
-        if let Ok(mut ready) = self.timer.readable().await {
+        };
+        if let Ok(mut ready) = timer.readable().await {
             ready.clear_ready();
         }
         self.set = None;
@@ -69,7 +73,8 @@ impl Alarm {
             it_interval: Timespec::default(),
             it_value: wait,
         };
-        timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+        let timer = self.timer.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        timerfd_settime(timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
         self.set = Some(deadline);
         Ok(())
     }
@@ -85,7 +90,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut alarm = Alarm::new().unwrap();
+            let mut alarm = Alarm::new();
             let far = Mono(0).plus_ms(3_600_000);
             for turn in 0..3 {
                 let now = Mono(turn);

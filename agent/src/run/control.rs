@@ -106,7 +106,7 @@ pub(super) async fn control(plan: &Plan, start: Start) -> anyhow::Result<()> {
     let mut control = Control {
         tree: Tree::new(plan, &node, &registry),
         inotify: watch_descriptor(files.descriptor()?)?,
-        alarm: Alarm::new().context("make the timer")?,
+        alarm: Alarm::new(),
         files,
         deliverer,
         transport: HttpTransport::new(tokio::runtime::Handle::current(), bell)

@@ -26,8 +26,6 @@ pub(super) type Numbers = BTreeMap<String, BTreeSet<u64>>;
 /// What the scenario knows of its own acts.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// What may be missing.
-    pub excused: Numbers,
     /// How far each run was when the agent was last killed: what came before may come again.
     pub killed: BTreeMap<String, u64>,
 }
@@ -83,8 +81,6 @@ pub(super) struct Row {
     unfiled: u64,
     expected: u64,
     missing: Vec<RangeInclusive<u64>>,
-    /// Missing, and excused by the caller.
-    excused: u64,
     altered: u64,
     misplaced: u64,
     /// Second copies. Loki keeps one of those that agree in time and text.
@@ -118,7 +114,6 @@ impl Row {
             unfiled: run.printed - expected.len() as u64,
             expected: expected.len() as u64,
             missing: Vec::new(),
-            excused: 0,
             altered: 0,
             misplaced: 0,
             twice: 0,
@@ -127,10 +122,6 @@ impl Row {
         };
         for number in expected {
             if copies.contains_key(&number) {
-                continue;
-            }
-            if has(&known.excused, number) {
-                row.excused += 1;
                 continue;
             }
             push(&mut row.missing, number, 1);
@@ -202,7 +193,7 @@ impl Account {
 impl fmt::Display for Account {
     /// A line per kind of pod and output, then a line per run that is not clean.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut kinds: BTreeMap<(String, Output), [u64; 9]> = BTreeMap::new();
+        let mut kinds: BTreeMap<(String, Output), [u64; 8]> = BTreeMap::new();
         for row in &self.rows {
             let kind = (kind(&row.run.container), row.output);
             let of_row = [
@@ -210,7 +201,6 @@ impl fmt::Display for Account {
                 row.run.printed,
                 row.unfiled,
                 row.missing_count(),
-                row.excused,
                 row.altered,
                 row.misplaced,
                 row.unprinted,
@@ -265,11 +255,10 @@ fn kind(container: &Container) -> String {
     format!("{space}/{short}")
 }
 
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 7] = [
     "printed",
     "unfiled",
     "missing",
-    "in .gz",
     "altered",
     "misplaced",
     "unprinted",
@@ -360,15 +349,5 @@ mod tests {
         let row = draw(&run(2, false), vec![of(0)], Some(&files));
         assert!(row.is_clean());
         assert_eq!((row.expected, row.unfiled), (1, 1));
-    }
-
-    #[test]
-    fn what_is_excused_is_counted_apart() {
-        let known = Known {
-            excused: Numbers::from([("u/c/0".to_owned(), BTreeSet::from([0, 1]))]),
-            killed: BTreeMap::new(),
-        };
-        let row = Row::draw(&run(3, true), Output::Loki, &Held::default(), None, &known);
-        assert_eq!((row.excused, row.missing), (2, vec![2..=2]));
     }
 }

@@ -25,16 +25,12 @@ use super::Stage;
 use super::account::{Account, Held, Known};
 use super::cluster::{processes, until};
 use super::manifests::{filled, place};
-use super::watch::{Watch, compressed, compressed_files, is_watched};
+use super::watch::{Watch, compressed_files, is_watched};
 use crate::e2e::{loki_records, search_records};
 
 /// Records that each rotating pod prints, and how many a second: half a MiB, so that each look of the
 /// kubelet, every 3 s, finds a log to rotate.
 const ROTATED: (&str, &str) = ("60000", "2000");
-
-/// Whether the agent reads `.gz` siblings. While it does not, what was printed after an agent left and
-/// was compressed before one was back is counted apart and is no failure: the column `in .gz`.
-const GZ_IS_READ: bool = true;
 
 /// Applies the agent's DaemonSet and waits until its pod is ready.
 pub(super) fn start_agent(stage: &Stage) -> Result<()> {
@@ -52,7 +48,6 @@ pub(super) fn run(stage: Stage) -> Result<()> {
         watch: Watch::start(&dir.join("log"), &dir.join("kept"))?,
         stage,
         begun: Instant::now(),
-        left: BTreeMap::new(),
         known: Known::default(),
     };
     play.all()
@@ -62,10 +57,7 @@ struct Play {
     stage: Stage,
     watch: Watch,
     begun: Instant,
-    /// How far each run was when the agent last left.
-    left: BTreeMap<String, u64>,
-    /// What was printed while no agent was there and stood in `.gz` files when one was back; how far
-    /// printers were at kills.
+    /// How far printers were at kills.
     known: Known,
 }
 
@@ -118,7 +110,6 @@ impl Play {
     fn kill_agent(&mut self) -> Result<()> {
         self.keeps_up()?;
         let before = processes("tailwake")?;
-        self.left = self.progress()?;
         self.stage.cluster.kill("tailwake")?;
         self.known.killed = self.progress()?;
         until(
@@ -129,7 +120,8 @@ impl Play {
                 Ok(!now.is_empty() && now.iter().all(|pid| !before.contains(pid)))
             },
         )?;
-        self.agent_is_back("the agent was killed")
+        self.act("the agent was killed");
+        Ok(())
     }
 
     fn progress(&self) -> Result<BTreeMap<String, u64>> {
@@ -158,16 +150,15 @@ impl Play {
 
     fn roll_out(&mut self) -> Result<()> {
         self.keeps_up()?;
-        self.left = self.progress()?;
         self.kubectl("rollout restart daemonset/tailwake -n logging")?;
         rolled_out(&self.stage)?;
-        self.agent_is_back("the agent was rolled out anew")
+        self.act("the agent was rolled out anew");
+        Ok(())
     }
 
     /// No agent while the kubelet rotates and compresses what was not read.
     fn stay_away(&mut self) -> Result<()> {
         self.keeps_up()?;
-        self.left = self.progress()?;
         self.kubectl("delete daemonset tailwake -n logging")?;
         self.kubectl("wait --for=delete pod -l app=tailwake -n logging --timeout=60s")?;
         let pods = self.stage.cluster.dir().join("log/pods");
@@ -176,19 +167,7 @@ impl Play {
             Ok(compressed_files(&pods).difference(&before).count() >= 4)
         })?;
         start_agent(&self.stage)?;
-        self.agent_is_back("the agent was away for two rotations of each log")
-    }
-
-    fn agent_is_back(&mut self, what: &str) -> Result<()> {
-        let pods = self.stage.cluster.dir().join("log/pods");
-        if !GZ_IS_READ {
-            for (run, mut numbers) in compressed(&pods)? {
-                let printed_before = self.left.get(&run).copied().unwrap_or(0);
-                numbers.retain(|number| *number >= printed_before);
-                self.known.excused.entry(run).or_default().extend(numbers);
-            }
-        }
-        self.act(what);
+        self.act("the agent was away for two rotations of each log");
         Ok(())
     }
 
@@ -225,13 +204,12 @@ impl Play {
         self.endless("power", "power")?;
         self.printed("power", 2, 1_500)?;
         self.keeps_up()?;
-        self.left = self.progress()?;
         self.stage.cluster.cut_power()?;
         self.known.killed = self.progress()?;
         self.stage.cluster.boot()?;
         self.printed("power", 4, 1_000)?;
         rolled_out(&self.stage)?;
-        self.agent_is_back("the node was rebooted")?;
+        self.act("the node was rebooted");
         self.end("power", "power")?;
         self.wait("the static pod has not printed all once more", |runs| {
             let of = |run: &&Run| run.container.pod.starts_with("static") && run.ended;

@@ -86,20 +86,6 @@ pub(super) fn compressed_files(pods: &Path) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// The records that stand in `.gz` files now.
-pub(super) fn compressed(pods: &Path) -> Result<Numbers> {
-    let mut numbers = Numbers::new();
-    for file in compressed_files(pods) {
-        // The kubelet may remove it meanwhile.
-        let Ok(bytes) = fs::read(&file) else {
-            continue;
-        };
-        let bytes = harness::wire::inflate(Some("gzip"), &bytes)?;
-        take(&bytes, &mut numbers);
-    }
-    Ok(numbers)
-}
-
 fn link_all(pods: &Path, kept: &Path) {
     // A folder or file that goes meanwhile is no error.
     for pod in list(pods) {
