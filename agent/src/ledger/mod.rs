@@ -15,7 +15,7 @@ pub mod marks;
 pub mod positions;
 pub mod unfound;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::{HashMap, HashSet};
@@ -143,6 +143,8 @@ pub struct Remembered {
 #[derive(Debug)]
 pub struct Ledger {
     outputs: Vec<String>,
+    /// The same, shared by all snapshots.
+    names: Vec<Arc<str>>,
     readers: Vec<Bell>,
     inner: Mutex<Inner>,
 }
@@ -164,6 +166,7 @@ impl Ledger {
                 .push(file);
         }
         Arc::new(Self {
+            names: outputs.iter().map(|name| name.as_str().into()).collect(),
             outputs,
             readers,
             inner: Mutex::new(inner),
@@ -467,19 +470,19 @@ impl Ledger {
     }
 
     fn positions_of(&self, log: &Log, file: &File) -> FilePositions {
-        let marks = self.outputs.iter().zip(&file.marks).map(|(name, mark)| {
+        let marks = self.names.iter().zip(&file.marks).map(|(name, mark)| {
             let said = MarkPositions {
                 at: mark.watermark(),
                 beyond: mark.beyond().to_vec(),
             };
-            (name.clone(), said)
+            (Arc::clone(name), said)
         });
         FilePositions {
             log: log.source.key.to_string(),
             identity: file.identity,
             end: file.end,
             seen: file.seen.max(file.opened),
-            marks: marks.collect::<BTreeMap<_, _>>(),
+            marks: marks.collect(),
         }
     }
 

@@ -9,8 +9,9 @@
 //! 2. Marks bear output names, not numbers: a plan may change its outputs between two starts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Identity;
 
@@ -38,7 +39,50 @@ pub struct FilePositions {
     #[serde(default)]
     pub seen: u64,
     /// By output name.
-    pub marks: BTreeMap<String, MarkPositions>,
+    pub marks: Marks,
+}
+
+/// Progress by output name: a short list, since a node has thousands of files and a tree takes some
+/// 700 bytes for its first entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "BTreeMap<String, MarkPositions>")]
+pub struct Marks(Vec<(Arc<str>, MarkPositions)>);
+
+impl Marks {
+    /// The output's, if the file has one.
+    #[must_use]
+    pub fn get(&self, output: &str) -> Option<&MarkPositions> {
+        let mut all = self.0.iter();
+        all.find(|(name, _)| **name == *output)
+            .map(|(_, mark)| mark)
+    }
+
+    /// All of them.
+    pub fn values(&self) -> impl Iterator<Item = &MarkPositions> {
+        self.0.iter().map(|(_, mark)| mark)
+    }
+}
+
+impl FromIterator<(Arc<str>, MarkPositions)> for Marks {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, MarkPositions)>>(marks: I) -> Self {
+        let mut marks: Vec<_> = marks.into_iter().collect();
+        marks.sort_by(|a, b| a.0.cmp(&b.0));
+        marks.shrink_to_fit();
+        Self(marks)
+    }
+}
+
+impl From<BTreeMap<String, MarkPositions>> for Marks {
+    fn from(marks: BTreeMap<String, MarkPositions>) -> Self {
+        let named = |(name, mark): (String, MarkPositions)| (Arc::from(name), mark);
+        marks.into_iter().map(named).collect()
+    }
+}
+
+impl Serialize for Marks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, mark)| (&**name, mark)))
+    }
 }
 
 /// One output's progress.
@@ -76,9 +120,14 @@ impl Positions {
     /// # Errors
     /// When the text cannot be made, which no value of this type causes.
     pub fn write(&self) -> Result<Vec<u8>, Error> {
-        let text = serde_json::to_string(self).map_err(|error| Error::Text(error.to_string()))?;
-        let crc = crc32fast::hash(text.as_bytes());
-        Ok(format!("{HEADER}{crc:08x}\n{text}\n").into_bytes())
+        let mut bytes = HEADER.as_bytes().to_vec();
+        bytes.extend_from_slice(b"00000000\n");
+        let text = bytes.len();
+        serde_json::to_writer(&mut bytes, self).map_err(|error| Error::Text(error.to_string()))?;
+        let crc = format!("{:08x}", crc32fast::hash(&bytes[text..]));
+        bytes[HEADER.len()..text - 1].copy_from_slice(crc.as_bytes());
+        bytes.push(b'\n');
+        Ok(bytes)
     }
 
     /// Reads a file's bytes.
@@ -126,7 +175,7 @@ mod tests {
                 },
                 end: None,
                 seen: 700,
-                marks: BTreeMap::from([("loki".to_owned(), mark)]),
+                marks: [(Arc::from("loki"), mark)].into_iter().collect(),
             }],
         }
     }

@@ -125,7 +125,7 @@ mod tests {
                 .iter()
                 .map(|(name, at, beyond)| {
                     let (at, beyond) = (*at, beyond.to_vec());
-                    ((*name).to_owned(), MarkPositions { at, beyond })
+                    (std::sync::Arc::from(*name), MarkPositions { at, beyond })
                 })
                 .collect(),
         };

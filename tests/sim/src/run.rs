@@ -341,7 +341,7 @@ impl Sim {
                 continue;
             };
             for (output, name) in NAMES.iter().enumerate() {
-                let Some(mark) = entry.marks.get(*name) else {
+                let Some(mark) = entry.marks.get(name) else {
                     continue;
                 };
                 let ranges = [(0, mark.at)]
