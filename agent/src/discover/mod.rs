@@ -14,6 +14,7 @@ mod globbed;
 mod globs;
 mod leads;
 pub mod name;
+mod names;
 mod pods;
 mod site;
 #[cfg(test)]

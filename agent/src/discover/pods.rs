@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use super::leads::Leads;
 use super::name::{log_file, pod_directory};
+use super::names::Names;
 use super::site::{Site, Touched};
 use super::watches::Hold;
 use super::{Event, Place, Rotated};
@@ -43,7 +44,7 @@ enum Level {
 #[derive(Debug)]
 struct Container {
     source: Arc<Source>,
-    files: BTreeMap<OsString, Place>,
+    files: Names,
     /// A log's name came.
     came: bool,
 }
@@ -322,7 +323,7 @@ impl Pods {
                 };
                 Some(Level::Container(Container {
                     source: Arc::new(source),
-                    files: BTreeMap::new(),
+                    files: Names::default(),
                     came: false,
                 }))
             }
@@ -348,16 +349,16 @@ impl Pods {
             return;
         };
         let source = &container.source;
-        let mut shown = BTreeMap::new();
-        let mut odd = Vec::new();
+        let (mut shown, mut odd) = (Vec::new(), Vec::new());
         for entry in entries {
             let is_log = matches!(entry.kind, EntryKind::File | EntryKind::Link);
             match log_file(&entry.name.to_string_lossy()) {
-                Some(place) if is_log => drop(shown.insert(entry.name, place)),
+                Some(place) if is_log => shown.push((entry.name, place)),
                 Some(_) => odd.push((entry.name, true)),
                 None => odd.push(odd_of(entry)),
             }
         }
+        let shown = Names::new(shown);
         let gone = |name: &OsStr| Event::Gone {
             source: Arc::clone(source),
             path: path.join(name),
@@ -366,12 +367,12 @@ impl Pods {
         // A rename puts a new file under a known name. Where no event says which names came, every
         // name that is not rotated is told again when another came, and the reader sees by the
         // inode whether it is the same file.
-        let mut names = shown.keys();
-        let any = touched.names.is_empty() && names.any(|name| !container.files.contains_key(name));
-        let mut order: Vec<(&OsString, &Place)> = shown.iter().collect();
-        order.sort_by_key(|(_, place)| **place);
+        let is_new = |name: &OsStr| !container.files.has(name);
+        let any = touched.names.is_empty() && shown.names().any(is_new);
+        let mut order: Vec<&(OsString, Place)> = shown.iter().collect();
+        order.sort_by_key(|(_, place)| *place);
         for (name, place) in order {
-            let known = container.files.contains_key(name);
+            let known = container.files.has(name);
             let again = any && place.rotated == Rotated::Current;
             if known && came(name) {
                 // A new file bears the old one's name.
@@ -389,8 +390,8 @@ impl Pods {
             });
             *had = true;
         }
-        let left = container.files.keys();
-        for name in left.filter(|name| !shown.contains_key(*name)) {
+        let left = container.files.names();
+        for name in left.filter(|name| !shown.has(name)) {
             self.leads.forget(site, &path.join(name));
             site.out.push(gone(name));
         }
@@ -453,7 +454,7 @@ impl Pods {
             Level::Root => false,
             Level::Pod { .. } => brief,
             Level::Container(container) => {
-                for name in container.files.keys() {
+                for name in container.files.names() {
                     let (source, path) = (Arc::clone(&container.source), path.join(name));
                     self.leads.forget(site, &path);
                     site.out.push(Event::Gone { source, path });

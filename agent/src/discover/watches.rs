@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use smallvec::SmallVec;
 
 use crate::base::count::{Counter, Registry};
 use crate::base::files::{Files, WatchId};
@@ -77,7 +78,7 @@ struct Held {
 pub(super) struct Watches {
     held: BTreeMap<PathBuf, Held>,
     /// One directory may be known by several paths.
-    ids: BTreeMap<WatchId, BTreeSet<PathBuf>>,
+    ids: BTreeMap<WatchId, SmallVec<[PathBuf; 1]>>,
     uncovered: BTreeSet<PathBuf>,
     next_look: Mono,
     quiet: Quiet,
@@ -146,7 +147,7 @@ impl Watches {
         if let Some(id) = id
             && let Some(paths) = self.ids.get_mut(&id)
         {
-            paths.remove(path);
+            paths.retain(|have| have != path);
             if paths.is_empty() {
                 self.ids.remove(&id);
                 files.unwatch(id);
@@ -183,7 +184,10 @@ impl Watches {
                     held.id = Some(id);
                 }
                 self.uncovered.remove(path);
-                self.ids.entry(id).or_default().insert(path.to_owned());
+                let paths = self.ids.entry(id).or_default();
+                if paths.iter().all(|have| have != path) {
+                    paths.push(path.to_owned());
+                }
                 return Hold::There;
             }
             Err(error) => error,

@@ -231,7 +231,8 @@ impl Ledger {
         let opened = marks.iter().map(Mark::watermark).max().unwrap_or(0);
         let log = inner.logs.entry(source.log).or_insert_with(|| Log {
             source: Arc::clone(source),
-            files: VecDeque::new(),
+            // Most logs have one file most of the time.
+            files: VecDeque::with_capacity(1),
             owing: vec![0; outputs],
             failed: OutputSet::NONE,
             awaited: OutputSet::NONE,
@@ -461,7 +462,10 @@ impl Ledger {
         if !std::mem::take(&mut inner.dirty) {
             return None;
         }
-        let mut files: Vec<FilePositions> = inner.remembered.values().flatten().cloned().collect();
+        let known: usize = inner.logs.values().map(|log| log.files.len()).sum();
+        let unfound: usize = inner.remembered.values().map(Vec::len).sum();
+        let mut files: Vec<FilePositions> = Vec::with_capacity(known + unfound);
+        files.extend(inner.remembered.values().flatten().cloned());
         for log in inner.logs.values() {
             files.extend(log.files.iter().map(|file| self.positions_of(log, file)));
         }

@@ -92,8 +92,9 @@ impl<H> Log<H> {
     pub fn new(source: Arc<Source>, outputs: OutputSet, pace_ms: u64) -> Self {
         Self {
             source,
-            files: Vec::new(),
-            passes: Vec::new(),
+            // Most logs have one file and one pass most of the time.
+            files: Vec::with_capacity(1),
+            passes: Vec::with_capacity(1),
             apart: outputs,
             reading: None,
             queued: false,
