@@ -374,10 +374,8 @@ impl Pods {
         for (name, place) in order {
             let known = container.files.has(name);
             let again = any && place.rotated == Rotated::Current;
-            if known && came(name) {
-                // A new file bears the old one's name.
-                site.out.push(gone(name));
-            } else if known && !again {
+            // A new file may bear the old one's name: the reader tells them apart.
+            if known && !again && !came(name) {
                 continue;
             }
             let path = path.join(name);

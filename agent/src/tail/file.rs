@@ -73,6 +73,16 @@ impl<H> Tail<H> {
         self.entry.set_asleep(watch == Watch::Asleep);
     }
 
+    /// Its name is gone. Where it has a copy, that one's name stands for it: its positions stay as long
+    /// as that is there.
+    pub(super) fn lose_name(&mut self, now: Mono) {
+        match self.copy.take() {
+            Some(copy) => self.path = copy,
+            None => self.gone = true,
+        }
+        self.stirred = now;
+    }
+
     /// Its place among its log's files: a deleted `0.log` is older than the new one.
     #[must_use]
     pub fn order(&self) -> (Place, FileId) {

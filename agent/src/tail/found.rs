@@ -87,12 +87,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             if tail.copy.as_deref() == Some(path) {
                 tail.copy = None;
             } else if tail.path == path {
-                // The copy's name stands for it now: its positions stay as long as that is there.
-                match tail.copy.take() {
-                    Some(copy) => tail.path = copy,
-                    None => tail.gone = true,
-                }
-                tail.stirred = now;
+                tail.lose_name(now);
             }
         }
         self.make_ready(id);
@@ -139,6 +134,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             .or_insert_with(|| Log::new(Arc::clone(source), outputs, pace_ms));
         log.ended = false;
         let files = &self.files;
+        // The name is this file's now: another that bore it has none any more.
+        for tail in log.files.iter_mut().filter(|tail| tail.path == path) {
+            if !opened.is_file_of(files, tail, &path) {
+                tail.lose_name(now);
+            }
+        }
         let mut remembered = false;
         if let Some(tail) =
             (log.files.iter_mut()).find(|tail| opened.is_file_of(files, tail, &path))
