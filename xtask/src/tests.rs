@@ -16,7 +16,7 @@ use crate::{e2e, kernels, node, path, run, sim, tidy};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Test {
     /// Everything, as before an issue is closed: also a real Kubernetes node (whose first build takes
-    /// some 10 minutes), 1,000 seeds of the simulator and its defences.
+    /// some 10 minutes) and 1,000 seeds of the simulator.
     #[arg(long)]
     pub all: bool,
     /// Only the suites whose name holds this word.
@@ -43,6 +43,7 @@ pub fn run(test: &Test) -> Result<()> {
         ),
         ("unit", 240, Box::new(cargo(&["test", "-q", "--workspace"]))),
         ("simulator", 40, Box::new(|| sim::seeds(200))),
+        ("defences", 150, Box::new(sim::defences)),
         ("least privilege", 120, Box::new(least_privilege)),
         ("demo node", 60, Box::new(run::demo)),
         ("wake rungs", 100, Box::new(path::run_default)),
@@ -52,7 +53,6 @@ pub fn run(test: &Test) -> Result<()> {
     if test.all {
         suites.push(("real node", 240, Box::new(node::run_default)));
         suites.push(("many seeds", 600, Box::new(|| sim::seeds(1_000))));
-        suites.push(("defences", 600, Box::new(sim::defences)));
     }
     if let Some(word) = &test.only {
         suites.retain(|(name, ..)| name.contains(word.as_str()));
