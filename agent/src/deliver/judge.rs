@@ -209,6 +209,9 @@ fn failed(failure: &Failure) -> Judgement {
 #[derive(Deserialize)]
 struct Head {
     errors: bool,
+    /// How many items are answered; a server may leave them out when none has failed.
+    #[serde(default)]
+    items: Option<Vec<serde::de::IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
@@ -238,13 +241,19 @@ enum Cause {
 fn bulk(items: usize, answer: &Answer) -> Judgement {
     // Fast path: a clean bulk is not looked at item by item.
     match serde_json::from_slice::<Head>(&answer.body) {
-        Ok(Head { errors: false }) => {
+        Ok(Head {
+            errors: false,
+            items: answered,
+        }) => {
+            if let Some(answered) = answered.filter(|answered| answered.len() != items) {
+                return malformed(&format!("{} items of {items} answered", answered.len()));
+            }
             return Judgement {
                 verdict: Verdict::Delivered,
                 text: String::new(),
             };
         }
-        Ok(Head { errors: true }) => {}
+        Ok(Head { errors: true, .. }) => {}
         Err(error) => return malformed(&error.to_string()),
     }
     let bulk = match serde_json::from_slice::<Bulk<'_>>(&answer.body) {

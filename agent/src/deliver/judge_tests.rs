@@ -113,8 +113,18 @@ fn whole_bulk_answers() {
         (200, r#"{"errors":false}"#, Verdict::Delivered),
         (
             200,
-            r#"{"errors":false,"took":6,"items":[{"create":{"status":201}}]}"#,
+            r#"{"errors":false,"items":[{"create":{"status":201}},{"create":{"status":201}}]}"#,
             Verdict::Delivered,
+        ),
+        (
+            200,
+            r#"{"errors":false,"items":[]}"#,
+            retry(Reason::Malformed),
+        ),
+        (
+            200,
+            r#"{"errors":false,"took":6,"items":[{"create":{"status":201}}]}"#,
+            retry(Reason::Malformed),
         ),
     ] {
         assert_eq!(

@@ -134,7 +134,8 @@ impl Lane {
 
     fn wait(&mut self, reason: Reason, after_ms: Option<u64>, text: &str, bench: &mut Bench<'_>) {
         let drawn = self.backoff.next_ms();
-        let wait_ms = after_ms.map_or(drawn, |after| after.min(RETRY_AFTER_MS_MAX));
+        // A server may ask for more, never for less: `Retry-After: 0` would be a loop.
+        let wait_ms = drawn.max(after_ms.map_or(0, |after| after.min(RETRY_AFTER_MS_MAX)));
         self.retry_at = Some(bench.now.plus_ms(wait_ms));
         self.failing_since.get_or_insert(bench.now);
         bench.tally.retried(bench.now, reason, wait_ms, text);

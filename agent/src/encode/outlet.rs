@@ -115,10 +115,14 @@ impl Outlet {
     #[expect(clippy::result_large_err, reason = "the request itself comes back")]
     pub fn put(&self, request: Request) -> Result<(), Request> {
         let bytes = request.body.len() as u64;
-        self.queue.push(request)?;
+        // Counted first: a lane may take and release it before this returns.
         self.window.fetch_add(bytes, Ordering::AcqRel);
-        self.lanes.ring();
-        Ok(())
+        let put = self.queue.push(request);
+        match &put {
+            Ok(()) => self.lanes.ring(),
+            Err(_) => drop(self.window.fetch_sub(bytes, Ordering::AcqRel)),
+        }
+        put
     }
 
     /// The next request for the lanes.

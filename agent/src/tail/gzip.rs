@@ -4,7 +4,8 @@
 //! agent was away, or when it is a rotation behind; never while it keeps up.
 //!
 //! 1. Offsets are those of the plain file, so that its positions hold.
-//! 2. Reading forward goes on where the last read ended; reading back begins again.
+//! 2. Reading forward goes on where the last read ended, also from within it; reading further back
+//!    begins again.
 //! 3. At most [`RATIO_MAX`] times the compressed size comes out: deflate gives no more, so a larger
 //!    figure would be a broken stream, and a bomb is as large as its own file allows.
 
@@ -35,6 +36,10 @@ pub(super) struct Inflater {
     /// Inflated bytes that have come out.
     at: u64,
     ended: bool,
+    /// The last of them: whole lines are taken, so that the next read begins in what came before.
+    recent: Vec<u8>,
+    /// Bytes inflated in all, again ones included.
+    work: u64,
 }
 
 impl Inflater {
@@ -46,6 +51,8 @@ impl Inflater {
             taken: 0,
             at: 0,
             ended: false,
+            recent: Vec::new(),
+            work: 0,
         }
     }
 
@@ -60,8 +67,16 @@ impl Inflater {
         offset: u64,
         into: &mut [u8],
     ) -> io::Result<usize> {
-        if offset < self.at {
+        let kept = self.at - self.recent.len() as u64;
+        let mut filled = 0;
+        if offset < kept {
+            let work = self.work;
             *self = Self::new();
+            self.work = work;
+        } else if offset < self.at {
+            let recent = &self.recent[(offset - kept) as usize..];
+            filled = recent.len().min(into.len());
+            into[..filled].copy_from_slice(&recent[..filled]);
         }
         while self.at < offset && !self.ended {
             let skip = usize::try_from(offset - self.at).unwrap_or(usize::MAX);
@@ -71,9 +86,12 @@ impl Inflater {
             }
             self.inflate(files, file, &mut into[..length])?;
         }
-        let mut filled = 0;
         while filled < into.len() && !self.ended {
             filled += self.inflate(files, file, &mut into[filled..])?;
+        }
+        if offset + filled as u64 == self.at {
+            self.recent.clear();
+            self.recent.extend_from_slice(&into[..filled]);
         }
         Ok(filled)
     }
@@ -99,6 +117,7 @@ impl Inflater {
         let made = (self.stream.total_out() - out_before) as usize;
         self.left.start += used;
         self.at += made as u64;
+        self.work += made as u64;
         self.ended = status == Status::StreamEnd;
         let stuck = used == 0 && made == 0 && !self.ended && !into.is_empty();
         if stuck || self.at > self.taken.saturating_mul(RATIO_MAX) {
@@ -142,6 +161,29 @@ mod tests {
             let want = text.get(offset as usize..).unwrap_or_default();
             assert_eq!(&into[..read], &want[..want.len().min(10_000)], "{offset}");
         }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn whole_lines_are_read_on_without_inflating_twice() {
+        let text: Vec<u8> = (0..300_000u32)
+            .flat_map(|n| (n / 3).to_le_bytes())
+            .collect();
+        let path = packed("forward", &text, 0);
+        let files = MachineFiles::new(vec![std::env::temp_dir()]);
+        let file = files.open_log(&path).unwrap();
+        let mut inflater = Inflater::new();
+        let (mut into, mut offset) = (vec![0; 10_000], 0u64);
+        loop {
+            let read = inflater.read_at(&files, &file, offset, &mut into).unwrap();
+            assert_eq!(into[..read], text[offset as usize..][..read]);
+            // The end of each read is no whole line.
+            offset += read.saturating_sub(if read == into.len() { 300 } else { 0 }) as u64;
+            if read < into.len() {
+                break;
+            }
+        }
+        assert_eq!(inflater.work, text.len() as u64);
         std::fs::remove_file(path).unwrap();
     }
 
