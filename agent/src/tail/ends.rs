@@ -25,6 +25,9 @@ const SHORT_READS_MAX: u32 = 1_000;
 /// How soon settled files are closed.
 const CLOSE_MS: u64 = 250;
 
+/// A read that failed is tried again after so long.
+const READ_AGAIN_MS: u64 = 1_000;
+
 /// After a truncation discovery gets this long to find the copy that was made before it.
 const COPY_MS: u64 = 100;
 
@@ -95,26 +98,40 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 
     /// Whether the file still holds what was read of it last; looked at once after each rest.
-    pub(super) fn is_proven(&mut self, id: LogId, place: usize) -> bool {
+    ///
+    /// # Errors
+    /// The system's: nothing is known then, and it is looked at again.
+    pub(super) fn is_proven(&mut self, id: LogId, place: usize) -> io::Result<bool> {
         let Some(tail) = (self.logs.get_mut(&id)).and_then(|log| log.files.get_mut(place)) else {
-            return true;
+            return Ok(true);
         };
         let Some(handle) = tail.handle.as_ref().filter(|_| !tail.proven) else {
-            return true;
+            return Ok(true);
         };
         let files = &self.files;
-        tail.proven = tail.packed.is_some()
-            || identity::has_grown(
-                &mut |at, into| files.read_at(handle, at, into),
-                &tail.identity,
-            );
-        tail.proven
+        let mut read = |at: u64, into: &mut [u8]| files.read_at(handle, at, into);
+        tail.proven = tail.packed.is_some() || identity::has_grown(&mut read, &tail.identity)?;
+        if tail.proven {
+            tail.shrunk = None;
+        }
+        Ok(tail.proven)
+    }
+
+    /// A read or a stat of an open log failed: counted, said, and tried again then.
+    pub(super) fn read_failed(&mut self, id: LogId, error: &io::Error, now: Mono) -> Mono {
+        self.count.errors.add(1);
+        let key = self.logs.get(&id).map(|log| Arc::clone(&log.source.key));
+        if let Some(suppressed) = self.quiet.allow(now, ("read", error.kind())) {
+            tracing::error!(log = key.as_deref(), %error, suppressed,
+                "a read failed; tried again every second, nothing is skipped: see the kernel's log \
+                 for what ails the disk");
+        }
+        now.plus_ms(READ_AGAIN_MS)
     }
 
     /// The file was truncated: what is there now is a new generation. Bytes of the old one that were
     /// not read are taken from its copy, where logrotate has made one; discovery gets a moment to
-    /// find it.
-    /// Says until when to wait for that.
+    /// find it. Says until when to wait for that.
     pub(super) fn truncated(&mut self, id: LogId, old: FileId, now: Mono) -> Option<Mono> {
         let tail = self.logs.get_mut(&id).and_then(|log| log.file(old))?;
         let due = tail.shrunk.get_or_insert(now).plus_ms(COPY_MS);
@@ -122,7 +139,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return Some(due);
         }
         let place = tail.place;
-        let stat = self.files.stat(tail.handle.as_ref()?).ok()?;
+        let stat = match self.files.stat(tail.handle.as_ref()?) {
+            Ok(stat) => stat,
+            Err(error) => return Some(self.read_failed(id, &error, now)),
+        };
         let (copy, handle) = (tail.copy.take(), tail.handle.take()?);
         let key = Arc::clone(&tail.source.key);
         self.count.truncated.add(1);

@@ -75,13 +75,21 @@ pub(super) fn has_content(read: &mut ReadAt<'_>, remembered: &Identity) -> bool 
 
 /// Whether the bytes before the highest place read are still there: false for a file that was
 /// truncated, however far it has grown again.
-pub(super) fn has_grown(read: &mut ReadAt<'_>, remembered: &Identity) -> bool {
+///
+/// # Errors
+/// The system's: whether it has grown is not known then.
+pub(super) fn has_grown(read: &mut ReadAt<'_>, remembered: &Identity) -> io::Result<bool> {
     let mut bytes = [0u8; LAST_BYTES];
+    let mut failed = Ok(());
     let mut holds = |from: u64, length: usize, hash: u64| {
-        let got = read(from, &mut bytes[..length]).unwrap_or(0);
+        let got = read(from, &mut bytes[..length]).unwrap_or_else(|error| {
+            failed = Err(error);
+            0
+        });
         got == length && xxh3_64(&bytes[..length]) == hash
     };
-    has_last(&mut holds, remembered)
+    let grown = has_last(&mut holds, remembered);
+    failed.map(|()| grown)
 }
 
 fn has_last(holds: &mut impl FnMut(u64, usize, u64) -> bool, remembered: &Identity) -> bool {
@@ -109,6 +117,7 @@ const TELLING_BYTES: usize = 20;
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn read_of(content: &[u8]) -> impl FnMut(u64, &mut [u8]) -> io::Result<usize> {
@@ -142,14 +151,17 @@ mod tests {
         .concat();
         assert!(
             has_content(&mut read_of(&grown), &identity)
-                && has_grown(&mut read_of(&grown), &identity)
+                && has_grown(&mut read_of(&grown), &identity).unwrap()
         );
         // The first 1,024 bytes are the same, and it is longer than it was.
         assert!(again.len() > old.len());
-        assert!(!has_grown(&mut read_of(&again), &identity));
+        assert!(!has_grown(&mut read_of(&again), &identity).unwrap());
         assert!(!has_content(&mut read_of(&again), &identity));
+        // A read that fails says nothing of the file.
+        let mut broken = |_: u64, _: &mut [u8]| Err(io::ErrorKind::Other.into());
+        assert!(has_grown(&mut broken, &identity).is_err());
         assert!(
-            !has_grown(&mut read_of(&old[..old.len() - 1]), &identity),
+            !has_grown(&mut read_of(&old[..old.len() - 1]), &identity).unwrap(),
             "one byte less"
         );
     }

@@ -177,9 +177,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return Step::Again;
         }
         let file = pass.file;
-        if !self.is_proven(id, place) {
-            let wait = self.truncated(id, file, now);
-            return wait.map_or(Step::Again, |due| Step::Idle(Some(due)));
+        match self.is_proven(id, place) {
+            Ok(true) => {}
+            Ok(false) => {
+                let wait = self.truncated(id, file, now);
+                return wait.map_or(Step::Again, |due| Step::Idle(Some(due)));
+            }
+            Err(error) => return Step::Idle(Some(self.read_failed(id, &error, now))),
         }
         let Some(log) = self.logs.get_mut(&id) else {
             return Step::Idle(None);
@@ -269,14 +273,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 return self.give_up(id, reading, &error, now);
             }
             Err(error) => {
-                self.count.errors.add(1);
-                let key = ("read", error.kind());
-                if let Some(suppressed) = self.quiet.allow(now, key) {
-                    tracing::error!(log = %log.source.key, %error, suppressed,
-                        "a read failed; tried again every second, nothing is skipped: see the \
-                         kernel's log for what ails the disk");
-                }
-                return self.make_due(id, now.plus_ms(1_000));
+                let due = self.read_failed(id, &error, now);
+                return self.make_due(id, due);
             }
         };
         self.count.bytes.add(read as u64);
