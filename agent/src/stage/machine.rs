@@ -106,6 +106,10 @@ impl Machine {
                 // Its claims are dropped with it.
                 self.take((log, pass));
             }
+            Feed::Finished { log, pass } => {
+                let mut pass = self.take((log, pass));
+                self.end(&mut pass, &mut turn);
+            }
             Feed::Ended { log } => {
                 let passes = (log, PassId(0))..=(log, PassId(u32::MAX));
                 let keys: SmallVec<[_; 4]> =

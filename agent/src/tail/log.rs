@@ -30,9 +30,20 @@ pub struct Pass {
     pub glue: Option<Ticket>,
     /// Ranges that are settled already may lie ahead: they are skipped.
     pub skips: bool,
+    /// When whole lines that wait for the end of a record go on without it.
+    pub flush: Option<Mono>,
 }
 
 impl Pass {
+    /// Ends what is open: its record does not go on. Gives the pass's id.
+    pub fn finish(&mut self) -> PassId {
+        (self.open, self.in_line) = (Open::default(), false);
+        if let Some(glue) = self.glue.take() {
+            glue.settle();
+        }
+        self.id
+    }
+
     /// Whether it stands between two records.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
@@ -84,6 +95,8 @@ pub struct Reading {
     pub asked: usize,
     /// The file is past and quiet: what has no newline is complete too.
     pub last: bool,
+    /// Whole lines go on, whatever record is open.
+    pub flush: bool,
 }
 
 impl<H> Log<H> {

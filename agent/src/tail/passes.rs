@@ -120,6 +120,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 open: Default::default(),
                 in_line: false,
                 glue: None,
+                flush: None,
                 // Outputs that have nothing settled ahead are one pass before the first read.
                 skips: ahead.is_some() || !newest,
             });

@@ -22,6 +22,10 @@ const QUIET_MS: u64 = 20;
 /// The longest wait between two reads of a busy file.
 const PACE_MS_MAX: u64 = 80;
 
+/// Whole lines wait this long for a record that another stream has left open. Runtimes write the
+/// parts of a record at once; one that stays open is the last of a stream that has ended.
+const FLUSH_MS: u64 = 1_000;
+
 /// A log that slept this long is served at its first pace again.
 const RESTED_MS: u64 = 500;
 
@@ -171,9 +175,16 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             if newest {
                 return Step::Idle(None);
             }
-            let next = log.files[place + 1].id;
+            let next = &log.files[place + 1];
+            // What a crashed attempt left open does not go on in the next one.
+            let another = next.place.attempt != tail.place.attempt;
+            let next = next.id;
             let pass = &mut log.passes[at];
             (pass.file, pass.offset, pass.dry) = (next, 0, 0);
+            if another {
+                let pass = pass.finish();
+                self.feed(Feed::Finished { log: id, pass });
+            }
             return Step::Again;
         }
         let file = pass.file;
@@ -189,10 +200,16 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return Step::Idle(None);
         };
         let (pass, tail) = (&log.passes[at], &log.files[place]);
-        let mut last = tail.packed.is_some();
+        let (mut last, mut flush) = (tail.packed.is_some(), false);
         let taken = pass.offset.max(pass.dry);
         if last {
             // A compressed file grows no more.
+        } else if let Some(due) = pass.flush.filter(|_| tail.watch == Watch::Asleep) {
+            // Lines of one stream wait for a record that the other has left open: long enough.
+            if now < due {
+                return Step::Idle(Some(due));
+            }
+            flush = true;
         } else if tail.watch == Watch::Asleep && tail.seen_end <= taken {
             // Between the rename and the new file, which may take long, the old one is written to.
             if newest && !tail.gone && !log.ended {
@@ -216,6 +233,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             offset: pass.offset,
             asked,
             last,
+            flush,
         })
     }
 
@@ -307,7 +325,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         let pass = &mut log.passes[at];
-        let cut = cut(&buf[..read], (pass.open, pass.in_line), full, last);
+        pass.flush = None;
+        let before = (pass.open, pass.in_line);
+        let cut = cut(&buf[..read], before, full, last || reading.flush, last);
         let (in_line, open) = (pass.in_line, pass.open);
         if read == 0 && reading.last && in_line && !self.shrank(id, reading) {
             // The file ends where a buffer did, in mid-line: an empty chunk ends the line.
@@ -325,6 +345,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             };
             let pass = &mut log.passes[at];
             pass.dry = end;
+            let waits = memrchr(b'\n', &buf[..read]).is_some();
+            pass.flush = waits.then(|| now.plus_ms(FLUSH_MS));
             return self.found_nothing(id, reading, read, now);
         }
         self.emit(id, at, reading, buf, cut, now);
@@ -468,8 +490,9 @@ fn hole(bytes: &[u8]) -> usize {
 }
 
 /// What of `bytes` goes on: whole lines that leave no record open; if there are none, whole lines;
-/// if there are none and the read was full, the piece of a line. `last` = the file ends here.
-fn cut(bytes: &[u8], before: (Open, bool), full: bool, last: bool) -> Cut {
+/// if there are none and the read was full, the piece of a line. `flush` = whole lines go on in any
+/// case, `last` = the file ends here.
+fn cut(bytes: &[u8], before: (Open, bool), full: bool, flush: bool, last: bool) -> Cut {
     let (mut open, in_line) = before;
     let whole = memrchr(b'\n', bytes).map_or(0, |newline| newline + 1);
     if whole == 0 {
@@ -501,7 +524,7 @@ fn cut(bytes: &[u8], before: (Open, bool), full: bool, last: bool) -> Cut {
         };
     }
     Cut {
-        take: if full || last { whole } else { 0 },
+        take: if full || flush { whole } else { 0 },
         open: left,
         in_line: false,
     }
@@ -514,7 +537,7 @@ mod tests {
     #[test]
     fn a_chunk_is_whole_lines_unless_a_line_is_longer_than_the_buffer() {
         let check = |bytes: &str, full, last, take, in_line| {
-            let got = cut(bytes.as_bytes(), (Open::default(), false), full, last);
+            let got = cut(bytes.as_bytes(), (Open::default(), false), full, last, last);
             assert_eq!((got.take, got.in_line), (take, in_line), "{bytes:?}");
         };
         check("one\ntwo\n", false, false, 8, false);
@@ -535,13 +558,14 @@ mod tests {
             before(Open::default(), false),
             true,
             false,
+            false,
         );
         assert!(head.in_line && !head.open.is_none() && head.take == 13);
         // The rest looks like a whole record's line, and is none.
         let rest = b"t stdout F ng\nt stdout F x\n";
-        let got = cut(rest, before(head.open, true), false, false);
+        let got = cut(rest, before(head.open, true), false, false, false);
         assert_eq!((got.take, got.open.is_none()), (rest.len(), true));
-        let got = cut(&rest[..14], before(head.open, true), true, false);
+        let got = cut(&rest[..14], before(head.open, true), true, false, false);
         assert_eq!((got.take, got.open.is_none()), (14, false));
     }
 }

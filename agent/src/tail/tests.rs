@@ -95,6 +95,8 @@ struct Bench {
     now: Mono,
     known: BTreeSet<String>,
     lines: Vec<String>,
+    /// How often a pass came to another attempt.
+    finished: usize,
 }
 
 impl Bench {
@@ -160,6 +162,7 @@ impl Bench {
             now: Mono(1_000_000_000),
             known: BTreeSet::new(),
             lines: Vec::new(),
+            finished: 0,
         }
     }
 
@@ -239,6 +242,7 @@ impl Bench {
                 .turn(self.now, Timestamp::default(), &mut next)
                 .unwrap();
             while let Some(feed) = self.feeds.take() {
+                self.finished += usize::from(matches!(feed, Feed::Finished { .. }));
                 if let Feed::Chunk(chunk) = feed {
                     let text = String::from_utf8_lossy(chunk.bytes()).into_owned();
                     self.lines.extend(text.lines().map(str::to_owned));
@@ -305,6 +309,31 @@ fn rotation_and_two_rotations_within_a_blink_read_every_line_once() {
     bench.settle();
     bench.has(&["one", "two", "three", "four", "five"]);
     assert_eq!(bench.lost(), 0);
+}
+
+/// containerd ends a stream that has no last newline with a `P`.
+#[test]
+fn a_part_that_stays_open_holds_the_other_stream_up_for_a_second_and_its_attempt_at_most() {
+    let mut bench = Bench::new("open");
+    let part = "2026-11-24T05:00:00.1Z stdout P last words\n";
+    let other = "2026-11-24T05:00:00.2Z stderr F other\n";
+    fs::write(bench.path("0.log"), [part, other, other].concat()).unwrap();
+    bench.settle();
+    bench.read();
+    assert_eq!(bench.lines.len(), 3, "{:?}", bench.lines);
+    let at = |bench: &Bench| {
+        bench.ledger.snapshot().unwrap().files[0]
+            .marks
+            .get("out")
+            .unwrap()
+            .at
+    };
+    assert_eq!(at(&bench), 0, "the open record is not settled yet");
+    assert_eq!(bench.finished, 0);
+    bench.log("1.log", &["next attempt"]);
+    fs::remove_file(bench.path("0.log")).unwrap();
+    bench.settle();
+    assert_eq!((bench.lines.len(), bench.finished), (4, 1));
 }
 
 #[test]

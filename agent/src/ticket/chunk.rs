@@ -61,6 +61,13 @@ pub enum Feed {
         /// The pass that ends.
         pass: PassId,
     },
+    /// A pass has come to another attempt of its container: what it holds is emitted as it is.
+    Finished {
+        /// The container log.
+        log: LogId,
+        /// The pass.
+        pass: PassId,
+    },
     /// The container log has ended: what any of its passes holds is emitted as it is.
     Ended {
         /// The container log.
@@ -74,7 +81,10 @@ impl Feed {
     pub fn log(&self) -> LogId {
         match self {
             Self::Chunk(chunk) => chunk.source.log,
-            Self::Merged { log, .. } | Self::Abandoned { log, .. } | Self::Ended { log } => *log,
+            Self::Merged { log, .. }
+            | Self::Abandoned { log, .. }
+            | Self::Finished { log, .. }
+            | Self::Ended { log } => *log,
         }
     }
 }

@@ -481,7 +481,10 @@ fn log_of(event: &Event) -> u32 {
 fn fed(feed: &Feed) -> String {
     match feed {
         Feed::Chunk(chunk) => format!("{:?} open {}", chunk.ticket, chunk.open_tail),
-        Feed::Merged { .. } | Feed::Abandoned { .. } | Feed::Ended { .. } => format!("{feed:?}"),
+        Feed::Merged { .. }
+        | Feed::Abandoned { .. }
+        | Feed::Finished { .. }
+        | Feed::Ended { .. } => format!("{feed:?}"),
     }
 }
 
