@@ -51,6 +51,7 @@ pub struct Tree {
     sweeps: Arc<Counter>,
     late: Arc<Counter>,
     overflows: Arc<Counter>,
+    missing: Arc<Counter>,
 }
 
 impl Tree {
@@ -88,6 +89,11 @@ impl Tree {
             overflows: count(
                 "tailwake_watch_overflows_total",
                 "Times directory events were lost.",
+            ),
+            missing: registry.gauge(
+                "tailwake_roots_missing",
+                "Directories of inputs that are not there.",
+                &[],
             ),
         }
     }
@@ -270,6 +276,11 @@ impl Tree {
         let above = if there {
             None
         } else {
+            if let Some(suppressed) = self.tally.may_say(self.now, "root") {
+                tracing::warn!(root = %key.1.display(), suppressed,
+                    "this directory of an input is not there; its logs are read once it is: is the \
+                     path right, and mounted into the agent's pod?");
+            }
             self.hold_above(files, &key.1)
         };
         let old = if there {
@@ -277,6 +288,7 @@ impl Tree {
         } else {
             self.awaited.insert(key, above)
         };
+        self.missing.set(self.awaited.len() as u64);
         if let Some(old) = old.flatten() {
             self.watches.release(files, &old);
         }
