@@ -25,6 +25,7 @@ use crate::base::count::{Counter, Registry};
 use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
 use crate::line::{Frame, Line, SecondCache, Tail};
+use crate::plan::memory::JOINS_BYTES;
 use crate::ticket::{Chunk, Feed, LogId, PassId, Source, Ticket};
 
 /// What may stand before a text that is as long as a record may be.
@@ -37,6 +38,9 @@ pub struct Machine {
     /// No kept record is due before this moment.
     due: Option<Mono>,
     held_bytes: u64,
+    /// What all encoders keep together.
+    joins: Arc<Counter>,
+    evicted: Arc<Counter>,
     scratch: JsonScratch,
     seconds: SecondCache,
     counts: Counts,
@@ -88,6 +92,16 @@ impl Machine {
             passes: BTreeMap::new(),
             due: None,
             held_bytes: 0,
+            joins: registry.gauge(
+                "tailwake_joins_bytes",
+                "Text of unfinished records that encoders keep.",
+                &[],
+            ),
+            evicted: registry.counter(
+                "tailwake_joins_evicted_total",
+                "Times records were sent unfinished, and marked as cut, because too many were kept.",
+                &[],
+            ),
             scratch: JsonScratch::new(),
             seconds: SecondCache::default(),
             counts,
@@ -100,7 +114,10 @@ impl Machine {
     pub fn feed(&mut self, feed: Feed, now: Mono, wall: Timestamp, sink: &mut dyn Sink) {
         let mut turn = Turn { now, wall, sink };
         match feed {
-            Feed::Chunk(chunk) => self.chunk(chunk, &mut turn),
+            Feed::Chunk(chunk) => {
+                self.chunk(chunk, &mut turn);
+                self.keep_within(JOINS_BYTES, &mut turn);
+            }
             Feed::Merged { log, pass, into } => self.merge(log, pass, into, &mut turn),
             Feed::Abandoned { log, pass } => {
                 // Its claims are dropped with it.
@@ -288,6 +305,26 @@ impl Machine {
         }
     }
 
+    /// Sends what the fullest passes keep, until all encoders together keep no more than `most`: the
+    /// memory formula's share. A record that is longer than its share is cut, not the node's memory.
+    fn keep_within(&mut self, most: u64, turn: &mut Turn<'_>) {
+        while self.joins.get() > most {
+            let holding = self
+                .passes
+                .iter()
+                .filter(|(_, pass)| !pass.keep.holds.is_empty());
+            let fullest = holding.max_by_key(|(_, pass)| pass.bytes());
+            let Some(key) = fullest.map(|(key, _)| *key) else {
+                return;
+            };
+            self.evicted.add(1);
+            let mut pass = self.take(key);
+            pass.keep.holds.iter_mut().for_each(|held| held.cut = true);
+            self.let_go(&mut pass, turn, |_| true);
+            self.put(key, pass);
+        }
+    }
+
     fn walk<'m>(&'m mut self, keep: &'m mut Keep, turn: &'m mut Turn<'_>) -> Walk<'m> {
         Walk {
             program: &self.program,
@@ -304,6 +341,7 @@ impl Machine {
     fn take(&mut self, key: (LogId, PassId)) -> Pass {
         let pass = self.passes.remove(&key).unwrap_or_default();
         self.held_bytes -= pass.bytes();
+        self.joins.sub(pass.bytes());
         pass
     }
 
@@ -312,6 +350,7 @@ impl Machine {
             return;
         }
         self.held_bytes += pass.bytes();
+        self.joins.add(pass.bytes());
         if let Some(due) = pass.due() {
             self.due = Some(self.due.map_or(due, |known| known.min(due)));
         }
