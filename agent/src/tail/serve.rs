@@ -26,6 +26,10 @@ const PACE_MS_MAX: u64 = 80;
 /// parts of a record at once; one that stays open is the last of a stream that has ended.
 const FLUSH_MS: u64 = 1_000;
 
+/// A record that is open at the end of a file which has slept this long is over: a container that
+/// ended without a last newline has said its last words.
+const OPEN_MS: u64 = 10_000;
+
 /// A log that slept this long is served at its first pace again.
 const RESTED_MS: u64 = 500;
 
@@ -213,7 +217,16 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         } else if tail.watch == Watch::Asleep && tail.seen_end <= taken {
             // Between the rename and the new file, which may take long, the old one is written to.
             if newest && !tail.gone && !log.ended {
-                return Step::Idle(None);
+                if pass.open.is_none() || pass.in_line {
+                    return Step::Idle(None);
+                }
+                let due = tail.stirred.plus_ms(OPEN_MS);
+                if now < due {
+                    return Step::Idle(Some(due));
+                }
+                let pass = log.passes[at].finish();
+                self.feed(Feed::Finished { log: id, pass });
+                return Step::Again;
             }
             let quiet = tail.stirred.plus_ms(QUIET_MS);
             if now < quiet {
