@@ -8,6 +8,7 @@ use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use harness::account::Account;
@@ -229,9 +230,14 @@ fn every_thread_of_the_agent_is_restricted_and_it_collects_all_the_same() {
         noise: false,
     };
     let generator = Generator::start(&options).unwrap();
-    std::thread::sleep(Duration::from_millis(700));
+    let written = |records| {
+        while generator.written().records.load(Ordering::Relaxed) < records {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    written(1_000);
     proxy.cut(true);
-    std::thread::sleep(Duration::from_millis(500));
+    written(2_000);
     proxy.cut(false);
     let threads = agent.threads();
     let names: Vec<&str> = threads.iter().map(|thread| thread.name.as_str()).collect();

@@ -53,6 +53,8 @@ pub fn run(test: &Test) -> Result<()> {
         ("real servers", 180, Box::new(e2e::run)),
     ];
     if test.all {
+        let trips = &["test", "-q", "-p", "xtask", "--", "--ignored"];
+        suites.push(("round trips", 240, Box::new(cargo(trips))));
         suites.push(("real node", 240, Box::new(node::run_default)));
         suites.push(("many seeds", 600, Box::new(|| sim::seeds(1_000))));
     }
