@@ -25,7 +25,6 @@ use crate::base::count::{Counter, Registry};
 use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
 use crate::line::{Frame, Line, SecondCache, Tail};
-use crate::plan::memory::JOINS_BYTES;
 use crate::ticket::{Chunk, Feed, LogId, PassId, Source, Ticket};
 
 /// What may stand before a text that is as long as a record may be.
@@ -40,7 +39,6 @@ pub struct Machine {
     held_bytes: u64,
     /// What all encoders keep together.
     joins: Arc<Counter>,
-    evicted: Arc<Counter>,
     scratch: JsonScratch,
     seconds: SecondCache,
     counts: Counts,
@@ -97,11 +95,6 @@ impl Machine {
                 "Text of unfinished records that encoders keep.",
                 &[],
             ),
-            evicted: registry.counter(
-                "tailwake_joins_evicted_total",
-                "Times records were sent unfinished, and marked as cut, because too many were kept.",
-                &[],
-            ),
             scratch: JsonScratch::new(),
             seconds: SecondCache::default(),
             counts,
@@ -114,10 +107,7 @@ impl Machine {
     pub fn feed(&mut self, feed: Feed, now: Mono, wall: Timestamp, sink: &mut dyn Sink) {
         let mut turn = Turn { now, wall, sink };
         match feed {
-            Feed::Chunk(chunk) => {
-                self.chunk(chunk, &mut turn);
-                self.keep_within(JOINS_BYTES, &mut turn);
-            }
+            Feed::Chunk(chunk) => self.chunk(chunk, &mut turn),
             Feed::Merged { log, pass, into } => self.merge(log, pass, into, &mut turn),
             Feed::Abandoned { log, pass } => {
                 // Its claims are dropped with it.
@@ -302,26 +292,6 @@ impl Machine {
             };
             let held = pass.keep.holds.swap_remove(place);
             self.walk(&mut pass.keep, turn).resume(held);
-        }
-    }
-
-    /// Sends what the fullest passes keep, until all encoders together keep no more than `most`: the
-    /// memory formula's share. A record that is longer than its share is cut, not the node's memory.
-    fn keep_within(&mut self, most: u64, turn: &mut Turn<'_>) {
-        while self.joins.get() > most {
-            let holding = self
-                .passes
-                .iter()
-                .filter(|(_, pass)| !pass.keep.holds.is_empty());
-            let fullest = holding.max_by_key(|(_, pass)| pass.bytes());
-            let Some(key) = fullest.map(|(key, _)| *key) else {
-                return;
-            };
-            self.evicted.add(1);
-            let mut pass = self.take(key);
-            pass.keep.holds.iter_mut().for_each(|held| held.cut = true);
-            self.let_go(&mut pass, turn, |_| true);
-            self.put(key, pass);
         }
     }
 

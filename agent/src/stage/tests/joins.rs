@@ -207,21 +207,3 @@ fn dockers_parts_join_until_a_newline() {
     assert_eq!(bench.texts(), ["x", "ab\tcd", "", "torn"]);
     assert_eq!(bench.metric("tailwake_lines_not_docker_total"), 1);
 }
-
-#[test]
-fn what_all_records_keep_stays_within_its_share_of_the_memory() {
-    use crate::plan::memory::JOINS_BYTES;
-    let steps = vec![Step::Stage(Stage::Cri), Step::Output(output(0))];
-    let mut bench = Bench::new(&plan(steps, 1 << 20), 1);
-    let part = cri(0, "stdout", "P", &"x".repeat(3_000));
-    for pass in 1..=1_600 {
-        bench.chunk(1, pass, 0, part.as_bytes(), false);
-        assert!(bench.machine.held_bytes() <= JOINS_BYTES);
-    }
-    let evicted = bench.seer.seen.len() as u64;
-    assert!((100..300).contains(&evicted), "{evicted}");
-    assert_eq!(bench.metric("tailwake_joins_evicted_total"), evicted);
-    assert!(bench.seer.seen.iter().all(|seen| seen.cut));
-    bench.end();
-    bench.check_all_settled();
-}
