@@ -59,8 +59,6 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         match tail.watch {
             Watch::Awake => {
                 let armed = tail.watched && self.ring.arm(tail.token).is_ok();
-                // What cannot be armed is the sweep's.
-                tail.watched = armed;
                 tail.set_watch(if armed { Watch::Armed } else { Watch::Asleep });
             }
             Watch::Armed => {

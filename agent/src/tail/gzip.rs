@@ -67,6 +67,21 @@ impl Inflater {
         offset: u64,
         into: &mut [u8],
     ) -> io::Result<usize> {
+        let read = self.read_on(files, file, offset, into);
+        if read.is_err() {
+            // Part of it may have come out: nothing is known but the beginning.
+            *self = Self::new();
+        }
+        read
+    }
+
+    fn read_on<F: Files>(
+        &mut self,
+        files: &F,
+        file: &F::File,
+        offset: u64,
+        into: &mut [u8],
+    ) -> io::Result<usize> {
         let kept = self.at - self.recent.len() as u64;
         let mut filled = 0;
         if offset < kept {
@@ -77,6 +92,9 @@ impl Inflater {
             let recent = &self.recent[(offset - kept) as usize..];
             filled = recent.len().min(into.len());
             into[..filled].copy_from_slice(&recent[..filled]);
+        }
+        if self.at < offset {
+            self.recent.clear();
         }
         while self.at < offset && !self.ended {
             let skip = usize::try_from(offset - self.at).unwrap_or(usize::MAX);

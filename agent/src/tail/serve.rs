@@ -26,10 +26,6 @@ const PACE_MS_MAX: u64 = 80;
 /// parts of a record at once; one that stays open is the last of a stream that has ended.
 const FLUSH_MS: u64 = 1_000;
 
-/// A record that is open at the end of a file which has slept this long is over: a container that
-/// ended without a last newline has said its last words.
-const OPEN_MS: u64 = 10_000;
-
 /// A log that slept this long is served at its first pace again.
 const RESTED_MS: u64 = 500;
 
@@ -208,25 +204,15 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let taken = pass.offset.max(pass.dry);
         if last {
             // A compressed file grows no more.
-        } else if let Some(due) = pass.flush.filter(|_| tail.watch == Watch::Asleep) {
+        } else if pass.flush.is_some_and(|due| due <= now) {
             // Lines of one stream wait for a record that the other has left open: long enough.
-            if now < due {
-                return Step::Idle(Some(due));
-            }
             flush = true;
+        } else if let Some(due) = pass.flush.filter(|_| tail.watch == Watch::Asleep) {
+            return Step::Idle(Some(due));
         } else if tail.watch == Watch::Asleep && tail.seen_end <= taken {
             // Between the rename and the new file, which may take long, the old one is written to.
             if newest && !tail.gone && !log.ended {
-                if pass.open.is_none() || pass.in_line {
-                    return Step::Idle(None);
-                }
-                let due = tail.stirred.plus_ms(OPEN_MS);
-                if now < due {
-                    return Step::Idle(Some(due));
-                }
-                let pass = log.passes[at].finish();
-                self.feed(Feed::Finished { log: id, pass });
-                return Step::Again;
+                return Step::Idle(None);
             }
             let quiet = tail.stirred.plus_ms(QUIET_MS);
             if now < quiet {
@@ -338,7 +324,6 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         let pass = &mut log.passes[at];
-        pass.flush = None;
         let before = (pass.open, pass.in_line);
         let cut = cut(&buf[..read], before, full, last || reading.flush, last);
         let (in_line, open) = (pass.in_line, pass.open);
@@ -359,7 +344,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let pass = &mut log.passes[at];
             pass.dry = end;
             let waits = memrchr(b'\n', &buf[..read]).is_some();
-            pass.flush = waits.then(|| now.plus_ms(FLUSH_MS));
+            if waits {
+                pass.flush.get_or_insert(now.plus_ms(FLUSH_MS));
+            }
             return self.found_nothing(id, reading, read, now);
         }
         self.emit(id, at, reading, buf, cut, now);
@@ -455,6 +442,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             None => self.ledger.open(span, pass.outputs),
         };
         pass.offset = end;
+        pass.flush = None;
         (pass.open, pass.in_line) = (cut.open, cut.in_line);
         if !pass.is_clean() {
             pass.glue.get_or_insert_with(|| ticket.split(pass.outputs));

@@ -61,8 +61,7 @@ pub enum Feed {
         /// The pass that ends.
         pass: PassId,
     },
-    /// A pass has come to another attempt of its container, or its file has slept for long in the
-    /// middle of a record: what it holds is emitted as it is.
+    /// A pass has come to another attempt of its container: what it holds is emitted as it is.
     Finished {
         /// The container log.
         log: LogId,
