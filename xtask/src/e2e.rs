@@ -119,8 +119,9 @@ fn rounds(directory: &Path, begun: Instant) -> Result<()> {
     let mut agent = Agent::start(&binary, &setup)?;
     reach(25)?;
     say("killing the agent");
-    let at = SystemTime::now();
     drop(agent);
+    // Only now it is dead: an answer may have come while the signal was on its way.
+    let at = SystemTime::now();
     let file = directory.join("state").join("positions");
     let positions = std::fs::metadata(file).and_then(|facts| facts.modified());
     // Killed before the first write: all that was acknowledged may come again.
