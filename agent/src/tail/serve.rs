@@ -344,9 +344,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let pass = &mut log.passes[at];
             pass.dry = end;
             let waits = memrchr(b'\n', &buf[..read]).is_some();
-            if waits {
-                pass.flush.get_or_insert(now.plus_ms(FLUSH_MS));
-            }
+            // The first sight of them counts; without any there is nothing to go on.
+            let due = pass.flush.unwrap_or(now.plus_ms(FLUSH_MS));
+            pass.flush = waits.then_some(due);
             return self.found_nothing(id, reading, read, now);
         }
         self.emit(id, at, reading, buf, cut, now);
