@@ -156,24 +156,24 @@ fn source(tally: &mut Tally, input: usize, name: &str, node: &Arc<str>, path: &P
 pub(super) fn probe<F: Files>(site: &mut Site<'_, F>, path: &Path) -> Seen {
     let opened = site.files.open_log(path);
     let error = match opened.and_then(|file| site.files.stat(&file)) {
-        Ok(stat) => return Seen::File((stat.device, stat.inode)),
+        Ok(stat) => {
+            site.tally.clear(path);
+            return Seen::File((stat.device, stat.inode));
+        }
         Err(error) => error,
     };
-    let path = path.display();
     match (Refusal::of(&error), error.kind()) {
         (Some(Refusal::NotRegular), _) | (None, ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            site.tally.clear(path);
             Seen::Nothing
         }
         (Some(refusal), _) => {
-            site.tally.refused.add(1);
-            if let Some(suppressed) = site.tally.may_say(site.now, refusal.reason()) {
-                tracing::warn!(%path, %refusal, suppressed, "a file is not read");
-            }
+            site.tally.refuse(site.now, path, refusal);
             Seen::Nothing
         }
         (None, _) => {
             if let Some(suppressed) = site.tally.may_say(site.now, "probe") {
-                tracing::warn!(%path, %error, suppressed,
+                tracing::warn!(path = %path.display(), %error, suppressed,
                     "cannot open a file; tried again by the sweep");
             }
             Seen::Unknown

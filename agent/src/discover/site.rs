@@ -1,15 +1,15 @@
 //! What a turn of discovery works with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Event;
 use super::watches::Watches;
 use crate::base::count::{Counter, Registry};
-use crate::base::files::Files;
+use crate::base::files::{Files, Refusal};
 use crate::base::quiet::Quiet;
 use crate::base::time::Mono;
 use crate::ticket::LogId;
@@ -33,7 +33,9 @@ pub(super) struct Tally {
     list_errors: Arc<Counter>,
     odd_names: Arc<Counter>,
     odd_kinds: Arc<Counter>,
-    pub(super) refused: Arc<Counter>,
+    refused_files: Arc<Counter>,
+    /// Paths that were counted as refused, while they are.
+    refused: BTreeSet<PathBuf>,
     missed: Arc<Counter>,
     quiet: Quiet,
 }
@@ -65,7 +67,8 @@ impl Tally {
             ),
             odd_names: skipped("name"),
             odd_kinds: skipped("kind"),
-            refused: count(
+            refused: BTreeSet::new(),
+            refused_files: count(
                 "tailwake_files_refused_total",
                 "Paths that are no log file, or lead out of the allowed directories.",
             ),
@@ -115,6 +118,28 @@ impl Tally {
             tracing::warn!(log = %name, suppressed,
                 "a container was gone before a file of it could be opened: its lines are lost");
         }
+    }
+
+    /// A path may not be read: counted once while that is so.
+    pub(super) fn refuse(&mut self, now: Mono, path: &Path, refusal: Refusal) {
+        if !self.refused.insert(path.to_owned()) {
+            return;
+        }
+        self.refused_files.add(1);
+        if let Some(suppressed) = self.quiet.allow(now, refusal.reason()) {
+            tracing::warn!(path = %path.display(), %refusal, suppressed, "a file is not read");
+        }
+    }
+
+    /// Nothing refused stands at this path.
+    pub(super) fn clear(&mut self, path: &Path) {
+        self.refused.remove(path);
+    }
+
+    /// Forgets the refused paths that are gone.
+    pub(super) fn look_again<F: Files>(&mut self, files: &F) {
+        let is_refused = |error: &io::Error| Refusal::of(error).is_some();
+        (self.refused).retain(|path| files.open_log(path).is_err_and(|error| is_refused(&error)));
     }
 
     /// Whether a message of this key may be printed now.

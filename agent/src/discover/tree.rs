@@ -148,6 +148,7 @@ impl Tree {
 
     /// Lists everything again.
     pub fn sweep<F: Files>(&mut self, files: &F, out: &mut Vec<Event>) {
+        self.tally.look_again(files);
         for number in 0..self.inputs.len() {
             let (input, mut site) = self.site(number, files, out);
             match input {

@@ -59,6 +59,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     self.count.unopened.sub(u64::from(!file.gone));
                     self.lose_unopened(&path, now);
                 }
+                self.refused.retain(|_, log| *log != source.log);
                 self.count_missed(&source, now);
                 if let Some(log) = self.logs.get_mut(&source.log) {
                     log.ended = true;
@@ -69,6 +70,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 
     fn gone(&mut self, id: LogId, path: &Path, now: Mono) {
+        self.refused.remove(path);
         if let Some(file) = self.unopened.get_mut(path)
             && !file.gone
         {
@@ -123,6 +125,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         };
         self.unseen.remove(&source.log);
+        self.refused.remove(&path);
         if let Some(file) = self.unopened.remove(&path) {
             self.count.unopened.sub(u64::from(!file.gone));
         }
@@ -189,6 +192,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     self.unseen.insert(file.source.log);
                 }
             }
+            // A name may be told of several times; it is counted once while it is there.
+            io::ErrorKind::InvalidInput if self.refused.contains_key(&path) => {}
             io::ErrorKind::InvalidInput => {
                 self.count.refused.add(1);
                 let reason = Refusal::of(error).map_or("refused", Refusal::reason);
@@ -196,6 +201,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     tracing::warn!(path = %path.display(), %error, suppressed,
                         "no log file after all; it is not read: remove it");
                 }
+                self.refused.insert(path, file.source.log);
             }
             _ => {
                 self.count.open_errors.add(1);

@@ -166,13 +166,15 @@ pub struct Reader<R: Ring, F> {
     pub(super) unseen: BTreeSet<LogId>,
     /// What the wake source had counted at the last look, and the next look for refusals.
     counted: WakeCounters,
-    refused: u64,
+    events_refused: u64,
     next_look: Mono,
     pub(super) attached: OutputSet,
     events: Vec<Event>,
     pub(super) notices: Vec<Notice>,
     /// Files that could not be opened; as many as discovery finds at the most.
     pub(super) unopened: BTreeMap<PathBuf, Unopened>,
+    /// Names that are no log files, with their logs; as many as discovery finds at the most.
+    pub(super) refused: BTreeMap<PathBuf, LogId>,
     pub(super) quiet: Quiet,
 }
 
@@ -208,11 +210,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
             unseen: BTreeSet::new(),
             counted: WakeCounters::default(),
-            refused: 0,
+            events_refused: 0,
             next_look: Mono(0),
             events: Vec::new(),
             notices: Vec::new(),
             unopened: BTreeMap::new(),
+            refused: BTreeMap::new(),
             quiet: Quiet::default(),
             settings,
         }
@@ -349,7 +352,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         self.next_look = now.plus_ms(LOOK_MS);
         let refused = self.ring.refused();
-        let alarm = refused > self.refused;
+        let alarm = refused > self.events_refused;
         self.settings.roll.refused.set(refused);
         if alarm {
             self.settings.roll.alarms.add(1);
@@ -358,7 +361,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 "the probes' ring refused events; all files are looked at now"
             );
         }
-        self.refused = refused;
+        self.events_refused = refused;
         alarm
     }
 

@@ -541,6 +541,23 @@ fn a_broken_compressed_log_is_said_and_the_next_file_goes_on() {
 }
 
 #[test]
+fn a_name_that_is_no_log_is_counted_once_while_it_is_there() {
+    let mut bench = Bench::new("no-log");
+    let mut counted = Vec::new();
+    for there in [true, true, false, true] {
+        let (link, target) = (bench.path("0.log"), "/proc/self/status");
+        let _ = if there {
+            std::os::unix::fs::symlink(target, link)
+        } else {
+            fs::remove_file(link)
+        };
+        bench.settle();
+        counted.push(bench.count("tailwake_files_refused_total"));
+    }
+    assert_eq!(counted, [1, 1, 1, 2]);
+}
+
+#[test]
 fn a_refused_event_calls_for_a_sweep_as_soon_as_another_file_wakes() {
     let mut bench = Bench::new("refused");
     bench.log("0.log", &["one"]);

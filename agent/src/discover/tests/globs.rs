@@ -157,5 +157,13 @@ fn what_is_no_regular_file_or_leads_out_is_not_told_of() {
     let fifo = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, ground.at("log/fifo.log"), fifo, mode, 0).unwrap();
     assert_eq!(ground.start(), [""; 0]);
-    assert_eq!(ground.value("tailwake_files_refused_total"), 2);
+    let refused = "tailwake_files_refused_total";
+    assert_eq!(ground.value(refused), 2);
+    ground.tree.sweep(&ground.files, &mut Vec::new());
+    assert_eq!(ground.value(refused), 2, "once while they are there");
+    ground.remove("log/shadow.log");
+    ground.tree.sweep(&ground.files, &mut Vec::new());
+    ground.link("etc/shadow", "log/shadow.log");
+    ground.tree.sweep(&ground.files, &mut Vec::new());
+    assert_eq!(ground.value(refused), 3);
 }
