@@ -174,6 +174,7 @@ fn run(name: &str, kind: OutputKind) -> std::io::Result<()> {
             len,
             open_tail: false,
             ticket: Ticket::new(span, OutputSet::first(1), Arc::clone(&settle)),
+            permit: None,
         }));
         bytes += len as u64;
         let (now, wall) = (

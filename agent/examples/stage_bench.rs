@@ -96,7 +96,12 @@ fn plan(stages: Vec<Stage>) -> Plan {
 }
 
 fn measure(name: &str, stages: Vec<Stage>, bytes: &[u8], count: u64) {
-    let mut machine = Machine::new(Program::compile(&plan(stages)), &Registry::default(), 0);
+    let mut machine = Machine::new(
+        Program::compile(&plan(stages)),
+        1 << 20,
+        &Registry::default(),
+        0,
+    );
     let pool = Pool::new(1, BUFFER_BYTES, Bell::silent());
     let source = Arc::new(Source {
         log: LogId(1),
@@ -134,6 +139,7 @@ fn measure(name: &str, stages: Vec<Stage>, bytes: &[u8], count: u64) {
                 len: bytes.len(),
                 open_tail: false,
                 ticket: Ticket::new(span, OutputSet::first(1), Arc::clone(&settle)),
+                permit: None,
             };
             machine.feed(Feed::Chunk(chunk), Mono(0), Timestamp::default(), &mut sum);
             base = end;

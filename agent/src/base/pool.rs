@@ -126,6 +126,30 @@ impl fmt::Debug for Buffer {
     }
 }
 
+/// A fixed number of permits: a pool of buffers without bytes.
+#[derive(Clone, Debug)]
+pub struct Permits(Pool);
+
+impl Permits {
+    /// `count` permits, one at the least; `bell` rings when one comes back after a `take` has failed.
+    #[must_use]
+    pub fn new(count: usize, bell: Bell) -> Self {
+        Self(Pool::new(count, 0, bell))
+    }
+
+    /// A permit, or none: then the bell will ring.
+    #[must_use]
+    pub fn take(&self) -> Option<Permit> {
+        self.0.take().map(|home| Permit { _home: home })
+    }
+}
+
+/// One permit; it goes home by being dropped.
+#[derive(Debug)]
+pub struct Permit {
+    _home: Buffer,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

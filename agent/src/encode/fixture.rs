@@ -87,6 +87,7 @@ pub(crate) fn chunk(told: &Arc<Told>, start: u64, text: &[u8], outputs: usize) -
         len: text.len(),
         open_tail: false,
         ticket: ticket(told, start, outputs),
+        permit: None,
     }
 }
 

@@ -95,17 +95,18 @@ impl Sink for Outputs {
 }
 
 impl Worker {
-    /// Encoder number `encoder` with the plan's stages; `outlets` stand in the order of the plan's
-    /// outputs.
+    /// Encoder number `encoder` with the plan's stages, which may hold `blocks_bytes` of multiline
+    /// blocks; `outlets` stand in the order of the plan's outputs.
     #[must_use]
     pub fn new(
         encoder: u16,
         plan: &Plan,
         program: Arc<Program>,
+        blocks_bytes: u64,
         outlets: Vec<Arc<Outlet>>,
         registry: &Registry,
     ) -> Self {
-        let machine = Machine::new(program, registry, encoder);
+        let machine = Machine::new(program, blocks_bytes, registry, encoder);
         Self::with(encoder, plan, machine, outlets, registry)
     }
 }

@@ -383,7 +383,7 @@ fn with_the_plans_stages_cri_lines_become_documents_and_a_held_part_keeps_its_ch
     }];
     let outlets = outlets(&[WIDE, WIDE], &registry);
     let program = Program::compile(&plan);
-    let mut worker = Worker::new(0, &plan, program, outlets.clone(), &registry);
+    let mut worker = Worker::new(0, &plan, program, 1 << 20, outlets.clone(), &registry);
     let told = Arc::new(Told::default());
     let texts = [
         "2026-11-24T05:00:00.5Z stdout P {\"a\":\n",

@@ -15,6 +15,8 @@ pub struct Open {
     stderr: bool,
     /// The line that is longer than a buffer is docker's: its keys come at its end.
     docker: bool,
+    /// Lines that left a record open, wrapping.
+    parts: u32,
 }
 
 impl Open {
@@ -24,7 +26,15 @@ impl Open {
         !self.stdout && !self.stderr
     }
 
+    /// How many lines have left a record open: it changes when an open record grows.
+    #[must_use]
+    pub const fn parts(self) -> u32 {
+        self.parts
+    }
+
     fn after(&mut self, part: Part) {
+        let open = matches!(part, Part::Stdout(true) | Part::Stderr(true));
+        self.parts = self.parts.wrapping_add(u32::from(open));
         match part {
             Part::None => {}
             Part::Stdout(open) => self.stdout = open,

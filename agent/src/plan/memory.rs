@@ -4,7 +4,9 @@
 //! pool     max(limits.memory / 4 / buffer_bytes, 8 a reader) buffers of buffer_bytes
 //! windows  the sum of window_bytes of all outputs
 //! batches  2 * batch_bytes an output and encoder: one that fills, one that is sealed
-//! joins    4 MiB for partial lines and multiline records
+//! joins    permits * 2 * record_bytes_max, a record of each stream: lines and parts over a chunk's end
+//!          permits = max(limits.memory / 8 / (2 * record_bytes_max), 2 a reader)
+//!          with multiline stages, also max(limits.memory / 8 / encoders, record_bytes_max) an encoder
 //! ```
 //!
 //! 1. A plan whose sum passes `limits.memory` does not start.
@@ -17,8 +19,9 @@ use crate::base::size::ByteSize;
 /// The pool has at least this many buffers a reader: fewer, and one slow encoder starves it.
 const BUFFERS_MIN: u64 = 8;
 
-/// Bytes of partial lines and multiline records that encoders may hold.
-pub const JOINS_BYTES: u64 = 4 << 20;
+/// Each reader has at least this many permits: one for a record that lies still, one for those that
+/// move.
+const PERMITS_MIN: u64 = 2;
 
 /// What each part of the agent may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,11 @@ pub struct Memory {
     pub windows_bytes: u64,
     /// Bytes of batches that encoders fill and compress, in all.
     pub batches_bytes: u64,
-    /// Bytes of partial lines and multiline records, in all.
+    /// Passes that may have a record open over a chunk's end at once, in all.
+    pub permits: usize,
+    /// Bytes of multiline blocks that one encoder may hold; 0 without multiline stages.
+    pub blocks_bytes: u64,
+    /// Bytes of partial lines and multiline blocks, in all.
     pub joins_bytes: u64,
     /// The sum.
     pub total: u64,
@@ -56,15 +63,15 @@ impl Memory {
     /// # Errors
     /// The sum passes `limits.memory`; the text says by how much, and after `; ` the cure.
     pub fn of(plan: &Plan, encoders: usize, readers: usize) -> Result<Self, String> {
-        let memory = Self::sum(plan, encoders, readers);
+        let memory = Self::sum(plan, plan.limits.memory.0, encoders, readers);
         if memory.total <= memory.limit {
             return Ok(memory);
         }
-        let need = memory.need(plan, readers).div_ceil(1 << 20);
+        let need = memory.need(plan, encoders, readers).div_ceil(1 << 20);
         Err(format!(
             "`limits.memory` is too small with {encoders} encoder(s) and {readers} reader(s): \
              {memory}; set `limits.memory: {need}MiB` or more, or lower `window_bytes` or \
-             `batch_bytes` of an output, or `limits.encoders`"
+             `batch_bytes` of an output, or `limits.encoders` or `limits.record_bytes_max`"
         ))
     }
 
@@ -93,31 +100,44 @@ impl Memory {
         }
     }
 
-    /// The least `limits.memory` that this would fit: the pool grows with it.
-    fn need(&self, plan: &Plan, readers: usize) -> u64 {
-        let rest = sum([self.windows_bytes, self.batches_bytes, self.joins_bytes].into_iter());
-        let least = buffers_min(readers).saturating_mul(plan.limits.buffer_bytes.0);
-        rest.div_ceil(3)
-            .saturating_mul(4)
-            .max(rest.saturating_add(least))
+    /// The least `limits.memory` that this would fit: pool and joins grow with it, by less than it.
+    fn need(&self, plan: &Plan, encoders: usize, readers: usize) -> u64 {
+        let mut need = *self;
+        while need.total > need.limit && need.total < u64::MAX {
+            need = Self::sum(plan, need.total, encoders, readers);
+        }
+        need.limit
     }
 
-    fn sum(plan: &Plan, encoders: usize, readers: usize) -> Self {
-        let limit = plan.limits.memory.0;
+    fn sum(plan: &Plan, limit: u64, encoders: usize, readers: usize) -> Self {
         let buffer = plan.limits.buffer_bytes.0.max(1);
-        let buffers = (limit / 4 / buffer).max(buffers_min(readers));
+        let buffers = (limit / 4 / buffer).max(BUFFERS_MIN.saturating_mul(readers.max(1) as u64));
         let outputs = || plan.outputs.iter();
         let windows = sum(outputs().map(|output| output.window_bytes.0));
         let batch = sum(outputs().map(|output| output.batch_bytes.0));
         let batches = batch.saturating_mul(2).saturating_mul(encoders as u64);
         let pool = buffers.saturating_mul(buffer);
+        let record = plan.limits.record_bytes_max.0.max(1);
+        let pair = record.saturating_mul(2);
+        let permits = (limit / 8 / pair).max(PERMITS_MIN.saturating_mul(readers.max(1) as u64));
+        let encoders = encoders.max(1) as u64;
+        let blocks = if plan.has_blocks() {
+            (limit / 8 / encoders).max(record)
+        } else {
+            0
+        };
+        let joins = permits
+            .saturating_mul(pair)
+            .saturating_add(blocks.saturating_mul(encoders));
         Self {
             pool_buffers: usize::try_from(buffers).unwrap_or(usize::MAX),
             pool_bytes: pool,
             windows_bytes: windows,
             batches_bytes: batches,
-            joins_bytes: JOINS_BYTES,
-            total: sum([pool, windows, batches, JOINS_BYTES].into_iter()),
+            permits: usize::try_from(permits).unwrap_or(usize::MAX),
+            blocks_bytes: blocks,
+            joins_bytes: joins,
+            total: sum([pool, windows, batches, joins].into_iter()),
             limit,
         }
     }
@@ -136,10 +156,6 @@ impl fmt::Display for Memory {
             ByteSize(self.limit),
         )
     }
-}
-
-fn buffers_min(readers: usize) -> u64 {
-    BUFFERS_MIN.saturating_mul(readers.max(1) as u64)
 }
 
 fn sum(parts: impl Iterator<Item = u64>) -> u64 {

@@ -68,6 +68,23 @@ impl Plan {
         roots.dedup();
         roots
     }
+
+    /// Whether some stage holds multiline blocks.
+    #[must_use]
+    pub fn has_blocks(&self) -> bool {
+        let pipelines = self.pipelines.iter().map(|pipeline| &pipeline.steps);
+        let entries = self.entries.iter().map(|entry| &entry.steps);
+        pipelines.chain(entries).any(|steps| holds_blocks(steps))
+    }
+}
+
+fn holds_blocks(steps: &[Step]) -> bool {
+    steps.iter().any(|step| match step {
+        Step::Stage(stage) => matches!(stage, Stage::Multiline(_)),
+        Step::Match { steps, .. } => holds_blocks(steps),
+        Step::Copy(branches) => branches.iter().any(|steps| holds_blocks(steps)),
+        Step::Goto(_) | Step::Output(_) | Step::Drop { .. } => false,
+    })
 }
 
 /// Steps that the records of some inputs go through.
@@ -136,7 +153,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            memory: ByteSize(32 << 20),
+            memory: ByteSize(36 << 20),
             record_bytes_max: ByteSize(1 << 20),
             buffer_bytes: ByteSize(128 << 10),
             readers: None,

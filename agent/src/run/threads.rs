@@ -16,7 +16,7 @@ use super::health::{Beating, Health};
 use crate::base::bell::{Bell, Ring as Rings};
 use crate::base::count::Registry;
 use crate::base::outputs::OutputId;
-use crate::base::pool::Pool;
+use crate::base::pool::{Permits, Pool};
 use crate::base::time::{Clock, MachineClock, Mono};
 use crate::discover::Event;
 use crate::encode::{Outlet, Worker};
@@ -220,6 +220,7 @@ impl Threads {
                 number as u16,
                 plan,
                 Arc::clone(&program),
+                threads.memory.blocks_bytes,
                 outlets.clone(),
                 registry,
             );
@@ -247,6 +248,7 @@ impl Threads {
             health: &health,
             clock,
             pool: (buffers, buffer_bytes),
+            permits: (threads.memory.permits / readers).max(1),
             roll: &roll,
         };
         let io = rings.first().map_or("", |(ring, _)| ring.name());
@@ -327,6 +329,7 @@ struct ReaderStart<'a> {
     health: &'a Health,
     clock: MachineClock,
     pool: (usize, usize),
+    permits: usize,
     roll: &'a Arc<Roll>,
 }
 
@@ -353,6 +356,7 @@ impl ReaderStart<'_> {
             MachineFiles::new(plan.allowed_roots()),
             Arc::clone(self.ledger),
             pool,
+            Permits::new(self.permits, eventfd.bell()),
             self.feeds.to_vec(),
             self.outlets.to_vec(),
             self.registry,

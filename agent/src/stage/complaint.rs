@@ -23,6 +23,7 @@ impl Complaints {
             (counts.json_errors, NOT_JSON),
             (counts.time_errors, NO_TIME),
             (counts.frame.cut, CUT),
+            (counts.early, EARLY),
         ];
         for (lines, text) in causes.into_iter().filter(|(lines, _)| *lines > 0) {
             let mut quiet = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,3 +47,5 @@ const CUT: &str = "records are longer than `limits.record_bytes_max` and were cu
     them is lost: raise the limit, or have the writer write shorter lines";
 const NO_TIME: &str = "values are no times of the `timestamp` stage's `format`; the records keep \
     the time that they had: mend `source` or `format`";
+const EARLY: &str = "multiline blocks were sent before `max_wait` was over, as too many are open at \
+    once; what still comes of them is a block of its own: raise `limits.memory`";

@@ -156,9 +156,9 @@ impl Held {
         ticket.settle();
     }
 
-    /// Bytes of memory that stand for text.
+    /// Bytes of memory it takes.
     pub(super) fn bytes(&self) -> u64 {
-        self.text.capacity() as u64
+        (size_of::<Self>() + self.text.capacity()) as u64
     }
 
     /// Whether both begin with the same byte and wait in the same step.
@@ -211,11 +211,16 @@ pub(super) fn copy<'c>(record: &Record<'c>) -> Record<'c> {
 /// Appends as much as there is room for; says how many bytes were left out.
 fn add_text(text: &mut Vec<u8>, more: &[u8], max: usize) -> usize {
     let room = max.saturating_sub(text.len());
-    if more.len() <= room {
-        text.extend_from_slice(more);
+    let taken = more.len().min(room);
+    if text.capacity() < text.len() + taken {
+        // A vector that grew by itself could take twice what it may hold.
+        let whole = (text.capacity() * 2).clamp(text.len() + taken, max);
+        text.reserve_exact(whole - text.len());
+    }
+    text.extend_from_slice(&more[..taken]);
+    if taken == more.len() {
         return 0;
     }
-    text.extend_from_slice(&more[..room]);
     let kept = whole_characters(text);
     text.truncate(kept);
     more.len() - room

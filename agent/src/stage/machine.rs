@@ -9,6 +9,8 @@
 //! 1. A pass that keeps nothing has no entry: memory follows what is kept, not what was seen.
 //! 2. What is let go at once is let go from upstream to downstream, so that nothing is left behind.
 //! 3. Two passes are one again only where they keep the very same beginning.
+//! 4. Records over a chunk's end are bounded by the readers' permits, multiline blocks here: beyond
+//!    their share those that have waited longest are let go early.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,6 +39,9 @@ pub struct Machine {
     /// No kept record is due before this moment.
     due: Option<Mono>,
     held_bytes: u64,
+    /// Of these, multiline blocks; and what these may come to.
+    blocks_bytes: u64,
+    blocks_max: u64,
     /// What all encoders keep together.
     joins: Arc<Counter>,
     scratch: JsonScratch,
@@ -64,6 +69,15 @@ impl Pass {
         self.keep.holds.iter().map(Held::bytes).sum::<u64>() + tail
     }
 
+    fn blocks(&self) -> impl Iterator<Item = (Mono, u64)> {
+        let holds = self.keep.holds.iter();
+        holds.filter_map(|held| Some((held.due?, held.bytes())))
+    }
+
+    fn blocks_bytes(&self) -> u64 {
+        self.blocks().map(|(_, bytes)| bytes).sum()
+    }
+
     fn due(&self) -> Option<Mono> {
         self.keep.holds.iter().filter_map(|held| held.due).min()
     }
@@ -77,9 +91,9 @@ struct Turn<'s> {
 }
 
 impl Machine {
-    /// A machine that keeps nothing yet.
+    /// A machine that keeps nothing yet, and later no more than `blocks_max` bytes of multiline blocks.
     #[must_use]
-    pub fn new(program: Arc<Program>, registry: &Registry, encoder: u16) -> Self {
+    pub fn new(program: Arc<Program>, blocks_max: u64, registry: &Registry, encoder: u16) -> Self {
         let counters = Counters::new(registry, &program);
         let counts = Counts {
             dropped: vec![0; program.reasons.len()],
@@ -90,6 +104,8 @@ impl Machine {
             passes: BTreeMap::new(),
             due: None,
             held_bytes: 0,
+            blocks_bytes: 0,
+            blocks_max,
             joins: registry.gauge(
                 "tailwake_joins_bytes",
                 "Text of unfinished records that encoders keep.",
@@ -109,11 +125,11 @@ impl Machine {
         match feed {
             Feed::Chunk(chunk) => self.chunk(chunk, &mut turn),
             Feed::Merged { log, pass, into } => self.merge(log, pass, into, &mut turn),
-            Feed::Abandoned { log, pass } => {
+            Feed::Abandoned { log, pass, .. } => {
                 // Its claims are dropped with it.
                 self.take((log, pass));
             }
-            Feed::Finished { log, pass } => {
+            Feed::Finished { log, pass, .. } => {
                 let mut pass = self.take((log, pass));
                 self.end(&mut pass, &mut turn);
             }
@@ -127,6 +143,7 @@ impl Machine {
                 }
             }
         }
+        self.relieve(&mut turn);
         self.count(None, now);
     }
 
@@ -135,19 +152,55 @@ impl Machine {
         if self.due.is_none_or(|due| due > now) {
             return;
         }
-        let mut turn = Turn { now, wall, sink };
-        let due = |pass: &Pass| pass.due().is_some_and(|due| due <= now);
+        self.let_due(now, &mut Turn { now, wall, sink });
+        self.count(None, now);
+    }
+
+    /// Lets all blocks go that are due by `until`.
+    fn let_due(&mut self, until: Mono, turn: &mut Turn<'_>) {
+        let due = |pass: &Pass| pass.due().is_some_and(|due| due <= until);
         let keys = self.passes.iter().filter(|(_, pass)| due(pass));
         let keys: Vec<_> = keys.map(|(key, _)| *key).collect();
         for key in keys {
             let mut pass = self.take(key);
-            self.let_go(&mut pass, &mut turn, |held_due| {
-                held_due.is_some_and(|due| due <= now)
+            self.let_go(&mut pass, turn, |held_due| {
+                held_due.is_some_and(|due| due <= until)
             });
             self.put(key, pass);
         }
         self.due = self.passes.values().filter_map(Pass::due).min();
-        self.count(None, now);
+    }
+
+    /// Where blocks are more than they may be, lets those go that were added to longest ago: they are
+    /// the likeliest to be whole. The youngest stays in any case.
+    fn relieve(&mut self, turn: &mut Turn<'_>) {
+        if self.blocks_bytes <= self.blocks_max {
+            return;
+        }
+        let mut blocks: Vec<(Mono, u64)> = self.passes.values().flat_map(Pass::blocks).collect();
+        blocks.sort_unstable();
+        blocks.pop();
+        // Some more than must go, so that not each chunk has all of them sorted.
+        let (most, mut left, mut until) = (self.blocks_max / 4 * 3, self.blocks_bytes, None);
+        for (due, bytes) in blocks {
+            if left <= most {
+                break;
+            }
+            left -= bytes;
+            until = Some(due);
+        }
+        let Some(until) = until else { return };
+        for pass in self.passes.values_mut() {
+            let early = pass
+                .keep
+                .holds
+                .iter()
+                .filter(|held| held.due.is_some_and(|due| due <= until));
+            let marks: Vec<_> = early.map(|held| (held.op, held.stream)).collect();
+            self.counts.early += marks.len() as u64;
+            pass.keep.marks.extend(marks);
+        }
+        self.let_due(until, turn);
     }
 
     /// Adds what was counted to the counters, and says what is bad of it.
@@ -311,6 +364,7 @@ impl Machine {
     fn take(&mut self, key: (LogId, PassId)) -> Pass {
         let pass = self.passes.remove(&key).unwrap_or_default();
         self.held_bytes -= pass.bytes();
+        self.blocks_bytes -= pass.blocks_bytes();
         self.joins.sub(pass.bytes());
         pass
     }
@@ -320,6 +374,7 @@ impl Machine {
             return;
         }
         self.held_bytes += pass.bytes();
+        self.blocks_bytes += pass.blocks_bytes();
         self.joins.add(pass.bytes());
         if let Some(due) = pass.due() {
             self.due = Some(self.due.map_or(due, |known| known.min(due)));
@@ -373,6 +428,7 @@ struct Counters {
     not_docker: Arc<Counter>,
     json_errors: Arc<Counter>,
     time_errors: Arc<Counter>,
+    early: Arc<Counter>,
     dropped: Vec<Arc<Counter>>,
 }
 
@@ -405,6 +461,10 @@ impl Counters {
                 "tailwake_timestamp_errors_total",
                 "Values that a timestamp stage could not read.",
             ),
+            early: plain(
+                "tailwake_blocks_early_total",
+                "Multiline blocks let go before their time, as too many were open.",
+            ),
             dropped: program
                 .reasons
                 .iter()
@@ -430,6 +490,7 @@ impl Counters {
             (&self.not_docker, std::mem::take(&mut counts.not_docker)),
             (&self.json_errors, std::mem::take(&mut counts.json_errors)),
             (&self.time_errors, std::mem::take(&mut counts.time_errors)),
+            (&self.early, std::mem::take(&mut counts.early)),
         ] {
             if count > 0 {
                 counter.add(count);

@@ -53,6 +53,8 @@ pub(super) struct Counts {
     pub(super) not_docker: u64,
     pub(super) json_errors: u64,
     pub(super) time_errors: u64,
+    /// Multiline blocks that were let go before their time.
+    pub(super) early: u64,
     /// By place in [`Program::reasons`].
     pub(super) dropped: Vec<u64>,
 }

@@ -4,12 +4,12 @@
 //! 2. A file's entry in the ledger goes when its last name is gone and every output has it.
 
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::file::{Tail, Watch};
 use super::identity;
-use super::log::Reading;
+use super::log::{Due, Reading};
 use super::opened::Opened;
 use super::reader::Reader;
 use super::ring::Ring;
@@ -17,6 +17,7 @@ use crate::base::files::Files;
 use crate::base::outputs::OutputSet;
 use crate::base::time::Mono;
 use crate::discover::Place;
+use crate::ledger::Identity;
 use crate::ticket::{Feed, FileId, LogId};
 
 /// Reads that may come back short of an announced end before it is given up: a write can fail.
@@ -26,7 +27,7 @@ const SHORT_READS_MAX: u32 = 1_000;
 const CLOSE_MS: u64 = 250;
 
 /// A read that failed is tried again after so long.
-const READ_AGAIN_MS: u64 = 1_000;
+pub(super) const READ_AGAIN_MS: u64 = 1_000;
 
 /// After a truncation discovery gets this long to find the copy that was made before it.
 const COPY_MS: u64 = 100;
@@ -42,7 +43,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         if read == 0 && self.shrank(id, reading) {
             return match self.truncated(id, reading.file, now) {
-                Some(due) => self.make_due(id, due),
+                Some(due) => self.make_due(id, Due::AtLatest(due)),
                 None => self.make_ready(id),
             };
         }
@@ -71,7 +72,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 if short && tail.short_reads < SHORT_READS_MAX {
                     tail.short_reads += 1;
                     self.count.short.add(1);
-                    return self.make_due(id, now.plus_ms(1));
+                    return self.make_due(id, Due::NotBefore(now.plus_ms(1)));
                 }
                 tail.set_watch(Watch::Asleep);
                 (log.busy, log.slept) = (0, now);
@@ -136,21 +137,29 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if now < due && tail.copy.is_none() {
             return Some(due);
         }
-        let place = tail.place;
-        let stat = match self.files.stat(tail.handle.as_ref()?) {
-            Ok(stat) => stat,
+        let handle = tail.handle.as_ref()?;
+        let files = &self.files;
+        let found = files.stat(handle).and_then(|stat| {
+            let mut read = |at: u64, into: &mut [u8]| files.read_at(handle, at, into);
+            let copy = copy_of(files, tail)?;
+            Ok((stat, identity::identify(&mut read, &stat)?, copy))
+        });
+        let (stat, identity, copy) = match found {
+            Ok(found) => found,
             Err(error) => return Some(self.read_failed(id, &error, now)),
         };
-        let (copy, handle) = (tail.copy.take(), tail.handle.take()?);
-        let key = Arc::clone(&tail.source.key);
+        let (place, key) = (tail.place, Arc::clone(&tail.source.key));
         self.count.truncated.add(1);
         let opened = Opened {
-            handle,
+            handle: tail.handle.take()?,
             stat,
             packed: None,
         };
-        self.renew(id, old, opened, place, now);
-        let kept = copy.is_some_and(|copy| self.take_copy(id, old, &copy, now));
+        self.renew(id, old, (opened, identity), place, now);
+        let kept = copy.is_some();
+        if let Some((path, copy)) = copy {
+            self.stand_in(id, old, path, copy, now);
+        }
         if !kept {
             let lost = self.lose(id, old);
             self.forget(id, old);
@@ -176,11 +185,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         &mut self,
         id: LogId,
         old: FileId,
-        mut opened: Opened<R::File>,
+        (opened, identity): (Opened<R::File>, Identity),
         place: Place,
         now: Mono,
     ) {
-        let identity = opened.identify(&self.files);
         let Some(tail) = self.logs.get_mut(&id).and_then(|log| log.file(old)) else {
             return;
         };
@@ -195,35 +203,25 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
     }
 
-    /// The copy stands in for the old generation, which is read on in it. Says whether it does.
-    fn take_copy(&mut self, id: LogId, old: FileId, copy: &Path, now: Mono) -> bool {
-        let Ok(mut opened) = Opened::open(&self.files, copy) else {
-            return false;
-        };
+    /// The copy stands in for the old generation, which is read on in it.
+    fn stand_in(
+        &mut self,
+        id: LogId,
+        old: FileId,
+        path: PathBuf,
+        copy: Opened<R::File>,
+        now: Mono,
+    ) {
         let Some(tail) = self.logs.get_mut(&id).and_then(|log| log.file(old)) else {
-            return false;
+            return;
         };
         let (identity, source, place) = (tail.identity, Arc::clone(&tail.source), tail.place);
-        if !opened.is_copy(&self.files, &identity) {
-            return false;
-        }
         let end = tail.end;
-        let mut stand_in = self.enter(
-            &source,
-            copy.to_owned(),
-            place,
-            opened,
-            (old, identity),
-            now,
-        );
+        let mut stand_in = self.enter(&source, path, place, copy, (old, identity), now);
         stand_in.end = end;
-        let Some(log) = self.logs.get_mut(&id) else {
-            return false;
-        };
-        if let Some(tail) = log.file(old) {
+        if let Some(tail) = self.logs.get_mut(&id).and_then(|log| log.file(old)) {
             *tail = stand_in;
         }
-        true
     }
 
     /// Counts what is known to have been written to a file and can no longer be read; gives the worst
@@ -314,10 +312,11 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let at_end = passes.all(|pass| last == Some((pass.file, Some(pass.offset))));
         if ends && at_end && !log.said_ended {
             log.said_ended = true;
-            log.passes
-                .iter_mut()
-                .filter_map(|pass| pass.glue.take())
-                .for_each(|g| g.settle());
+            let passes = log.passes.iter().enumerate();
+            let open: Vec<usize> = (passes.filter(|(_, pass)| !pass.is_clean()))
+                .map(|(at, _)| at)
+                .collect();
+            open.into_iter().for_each(|at| self.finish(id, at));
             self.feed(Feed::Ended { log: id });
         }
         let mut outstanding = false;
@@ -346,4 +345,21 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         None
     }
+}
+
+/// The file's copy under another name, if there is one yet and it still has the content.
+fn copy_of<F: Files>(
+    files: &F,
+    tail: &Tail<F::File>,
+) -> io::Result<Option<(PathBuf, Opened<F::File>)>> {
+    let Some(path) = &tail.copy else {
+        return Ok(None);
+    };
+    let mut copy = match Opened::open(files, path) {
+        Ok(copy) => copy,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let is_one = copy.is_copy(files, &tail.identity)?;
+    Ok(is_one.then(|| (path.clone(), copy)))
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::ends::READ_AGAIN_MS;
 use super::file::{Tail, Watch};
 use super::log::Log;
 use super::opened::Opened;
@@ -111,8 +112,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 !(file.gone && same)
             });
         }
-        let mut opened = match Opened::open(&self.files, &path) {
-            Ok(opened) => opened,
+        let taken = Opened::open(&self.files, &path)
+            .and_then(|opened| self.take_up(source, &path, place, opened, at_start, now));
+        let remembered = match taken {
+            Ok(remembered) => remembered,
             Err(error) => {
                 let source = Arc::clone(source);
                 let file = Unopened {
@@ -129,6 +132,26 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if let Some(file) = self.unopened.remove(&path) {
             self.count.unopened.sub(u64::from(!file.gone));
         }
+        if let Some(log) = self.logs.get_mut(&source.log) {
+            log.settle_places(place);
+            log.files.sort_by_key(Tail::order);
+        }
+        self.come_back(source.log, remembered);
+        self.join(source.log);
+        self.make_ready(source.log);
+    }
+
+    /// Finds out which file an open one is: one of the log's, a copy of one, or another, which is
+    /// registered. Says whether the positions file knew that.
+    fn take_up(
+        &mut self,
+        source: &Arc<Source>,
+        path: &Path,
+        place: Place,
+        mut opened: Opened<R::File>,
+        at_start: Option<Timestamp>,
+        now: Mono,
+    ) -> io::Result<bool> {
         let outputs = OutputSet::first(self.outlets.len());
         let pace_ms = self.settings.pace_ms;
         let log = self
@@ -137,32 +160,29 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             .or_insert_with(|| Log::new(Arc::clone(source), outputs, pace_ms));
         log.ended = false;
         let files = &self.files;
-        // The name is this file's now: another that bore it has none any more.
-        for tail in log.files.iter_mut().filter(|tail| tail.path == path) {
-            if !opened.is_file_of(files, tail, &path) {
+        let mut known = None;
+        for (at, tail) in log.files.iter_mut().enumerate() {
+            let is_it = opened.is_file_of(files, tail, path)?;
+            if is_it {
+                known.get_or_insert(at);
+            } else if tail.path == path {
+                // The name is this file's now: another that bore it has none any more.
                 tail.lose_name(now);
             }
         }
-        let mut remembered = false;
-        if let Some(tail) =
-            (log.files.iter_mut()).find(|tail| opened.is_file_of(files, tail, &path))
-        {
-            (tail.path, tail.place, tail.gone, tail.stirred) = (path, place, false, now);
-        } else if let Some(tail) =
-            (log.files.iter_mut()).find(|tail| opened.is_copy_of(files, tail, &path))
-        {
-            tail.copy = Some(path);
-            self.count.copies.add(1);
-        } else {
-            remembered = self.register(source, path, place, opened, at_start, now);
+        if let Some(tail) = known.and_then(|at| log.files.get_mut(at)) {
+            (tail.place, tail.gone, tail.stirred) = (place, false, now);
+            path.clone_into(&mut tail.path);
+            return Ok(false);
         }
-        if let Some(log) = self.logs.get_mut(&source.log) {
-            log.settle_places(place);
-            log.files.sort_by_key(Tail::order);
+        for tail in &mut log.files {
+            if opened.is_copy_of(files, tail, path)? {
+                tail.copy = Some(path.to_owned());
+                self.count.copies.add(1);
+                return Ok(false);
+            }
         }
-        self.come_back(source.log, remembered);
-        self.join(source.log);
-        self.make_ready(source.log);
+        self.register(source, path.to_owned(), place, opened, at_start, now)
     }
 
     /// A file that was renamed before it was opened is found after its successor: passes that are
@@ -203,13 +223,16 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 }
                 self.refused.insert(path, file.source.log);
             }
-            _ => {
+            kind => {
                 self.count.open_errors.add(1);
+                if kind != io::ErrorKind::PermissionDenied {
+                    self.open_again_at.get_or_insert(now.plus_ms(READ_AGAIN_MS));
+                }
                 if let Some(suppressed) = self.quiet.allow(now, key) {
                     tracing::error!(path = %path.display(), %error, suppressed,
-                        "cannot open a log file; it is not read until the sweep can open it, and \
-                         lost when it is deleted before: give the agent the right to read it \
-                         (CAP_DAC_READ_SEARCH), or more descriptors if this is EMFILE");
+                        "cannot open a log file; it is tried again, and lost when it is deleted \
+                         before: give the agent the right to read it (CAP_DAC_READ_SEARCH), or more \
+                         descriptors if this is EMFILE");
                 }
                 self.ledger.spare(&file.source.key);
                 if self.unopened.insert(path, file).is_none_or(|old| old.gone) {
@@ -242,6 +265,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
 
     /// Tries again what could not be opened.
     pub(super) fn open_again(&mut self, now: Mono) {
+        self.open_again_at = None;
         let unopened: Vec<PathBuf> = self.unopened.keys().cloned().collect();
         for path in unopened {
             let Some(file) = self.unopened.get(&path).filter(|file| !file.gone) else {
@@ -261,16 +285,22 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         mut opened: Opened<R::File>,
         at_start: Option<Timestamp>,
         now: Mono,
-    ) -> bool {
-        let mut identity = opened.identify(&self.files);
-        let known = self.ledger.remembered(&source.key);
-        let known = known
-            .iter()
-            .find(|known| opened.is_same(&self.files, &known.identity))
-            .or_else(|| {
-                let mut all = known.iter();
-                all.find(|known| opened.is_copy(&self.files, &known.identity))
-            });
+    ) -> io::Result<bool> {
+        let mut identity = opened.identify(&self.files)?;
+        let remembered = self.ledger.remembered(&source.key);
+        let mut known = None;
+        for file in &remembered {
+            if opened.is_same(&self.files, &file.identity)? {
+                known = Some(file);
+                break;
+            }
+        }
+        for file in remembered.iter().filter(|_| known.is_none()) {
+            if opened.is_copy(&self.files, &file.identity)? {
+                known = Some(file);
+                break;
+            }
+        }
         if let Some(known) = known {
             let was = &known.identity;
             (identity.last_at, identity.last_len, identity.last) =
@@ -292,8 +322,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 }
             }
         };
-        let remembered = known.map(|known| &known.identity);
-        let id = self.ledger.register(source, identity, start, remembered);
+        let was = known.map(|known| &known.identity);
+        let id = self.ledger.register(source, identity, start, was);
         if opened.packed.is_none() {
             self.ledger.saw(source.log, id, opened.stat.size);
         }
@@ -308,7 +338,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if let Some(log) = self.logs.get_mut(&source.log) {
             log.files.push(tail);
         }
-        remembered.is_some()
+        Ok(known.is_some())
     }
 
     /// Gives an open file its number in the ring, and watches it.

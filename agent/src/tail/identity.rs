@@ -26,23 +26,30 @@ pub const LAST_BYTES: usize = 64;
 pub(super) type ReadAt<'a> = dyn FnMut(u64, &mut [u8]) -> io::Result<usize> + 'a;
 
 /// The identity of a file just opened: `stat` and a hash of its first bytes.
-pub(super) fn identify(read: &mut ReadAt<'_>, stat: &Stat) -> Identity {
+///
+/// # Errors
+/// The system's: which file it is, is not known then.
+pub(super) fn identify(read: &mut ReadAt<'_>, stat: &Stat) -> io::Result<Identity> {
     let mut identity = Identity {
         device: stat.device,
         inode: stat.inode,
         born_ns: stat.born_ns,
         ..Identity::default()
     };
-    grow(read, &mut identity);
-    identity
+    grow(read, &mut identity)?;
+    Ok(identity)
 }
 
 /// Takes in first bytes that were not there before.
-pub(super) fn grow(read: &mut ReadAt<'_>, identity: &mut Identity) {
+///
+/// # Errors
+/// The system's: the identity is as it was.
+pub(super) fn grow(read: &mut ReadAt<'_>, identity: &mut Identity) -> io::Result<()> {
     let mut head = [0u8; HEAD_BYTES];
-    let length = read(0, &mut head).unwrap_or(0).min(HEAD_BYTES);
+    let length = read(0, &mut head)?.min(HEAD_BYTES);
     identity.head_len = length as u32;
     identity.head = xxh3_64(&head[..length]);
+    Ok(())
 }
 
 /// The hash and length of the last of `bytes`.
@@ -53,58 +60,53 @@ pub(super) fn last_of(bytes: &[u8]) -> (u8, u64) {
 
 /// Whether `remembered` is this open plain file: the same number, the same birth where both have
 /// one, the same content.
-pub fn is_same<F: Files>(files: &F, file: &F::File, stat: &Stat, remembered: &Identity) -> bool {
-    (remembered.device, remembered.inode) == (stat.device, stat.inode)
-        && remembered
-            .born_ns
-            .zip(stat.born_ns)
-            .is_none_or(|(then, now)| then == now)
-        && has_content(&mut |at, into| files.read_at(file, at, into), remembered)
+///
+/// # Errors
+/// The system's: nothing is known then; as with all that follow.
+pub fn is_same<F: Files>(
+    files: &F,
+    file: &F::File,
+    stat: &Stat,
+    remembered: &Identity,
+) -> io::Result<bool> {
+    let births = remembered.born_ns.zip(stat.born_ns);
+    Ok(
+        (remembered.device, remembered.inode) == (stat.device, stat.inode)
+            && births.is_none_or(|(then, now)| then == now)
+            && has_content(&mut |at, into| files.read_at(file, at, into), remembered)?,
+    )
 }
 
 /// Whether the bytes that `remembered` was told by are there.
-pub(super) fn has_content(read: &mut ReadAt<'_>, remembered: &Identity) -> bool {
-    let mut bytes = [0u8; HEAD_BYTES];
-    let mut holds = |from: u64, length: usize, hash: u64| {
-        let got = read(from, &mut bytes[..length]).unwrap_or(0);
-        got == length && xxh3_64(&bytes[..length]) == hash
-    };
+pub(super) fn has_content(read: &mut ReadAt<'_>, remembered: &Identity) -> io::Result<bool> {
     let head = (remembered.head_len as usize).min(HEAD_BYTES);
-    holds(0, head, remembered.head) && has_last(&mut holds, remembered)
+    Ok(holds(read, 0, head, remembered.head)? && has_grown(read, remembered)?)
 }
 
 /// Whether the bytes before the highest place read are still there: false for a file that was
 /// truncated, however far it has grown again.
-///
-/// # Errors
-/// The system's: whether it has grown is not known then.
 pub(super) fn has_grown(read: &mut ReadAt<'_>, remembered: &Identity) -> io::Result<bool> {
-    let mut bytes = [0u8; LAST_BYTES];
-    let mut failed = Ok(());
-    let mut holds = |from: u64, length: usize, hash: u64| {
-        let got = read(from, &mut bytes[..length]).unwrap_or_else(|error| {
-            failed = Err(error);
-            0
-        });
-        got == length && xxh3_64(&bytes[..length]) == hash
-    };
-    let grown = has_last(&mut holds, remembered);
-    failed.map(|()| grown)
+    let length = (remembered.last_len as usize).min(LAST_BYTES);
+    let from = remembered.last_at.saturating_sub(length as u64);
+    Ok(length == 0 || holds(read, from, length, remembered.last)?)
 }
 
-fn has_last(holds: &mut impl FnMut(u64, usize, u64) -> bool, remembered: &Identity) -> bool {
-    let length = (remembered.last_len as usize).min(LAST_BYTES);
-    length == 0 || holds(remembered.last_at - length as u64, length, remembered.last)
+fn holds(read: &mut ReadAt<'_>, from: u64, length: usize, hash: u64) -> io::Result<bool> {
+    let mut bytes = [0u8; HEAD_BYTES];
+    let got = read(from, &mut bytes[..length])?;
+    Ok(got == length && xxh3_64(&bytes[..length]) == hash)
 }
 
 /// Whether another file is a copy of `remembered`, of which whole lines were read. Short texts without
 /// a time may be alike by chance, and are read twice rather than never.
-pub(super) fn is_copy(read: &mut ReadAt<'_>, remembered: &Identity) -> bool {
+pub(super) fn is_copy(read: &mut ReadAt<'_>, remembered: &Identity) -> io::Result<bool> {
+    let head = remembered.head_len as usize;
+    if remembered.last_len == 0 || head < TELLING_BYTES {
+        return Ok(false);
+    }
     let mut start = [0u8; TELLING_BYTES];
-    let told = remembered.head_len as usize == HEAD_BYTES
-        || (remembered.head_len as usize >= TELLING_BYTES
-            && read(0, &mut start).is_ok_and(|got| got == TELLING_BYTES && is_runtimes(&start)));
-    remembered.last_len > 0 && told && has_content(read, remembered)
+    let told = head == HEAD_BYTES || (read(0, &mut start)? == TELLING_BYTES && is_runtimes(&start));
+    Ok(told && has_content(read, remembered)?)
 }
 
 /// A line of a container runtime: a time, or docker's JSON that holds one.
@@ -131,7 +133,7 @@ mod tests {
 
     fn known(content: &[u8], read_to: usize) -> Identity {
         let stat = Stat::default();
-        let mut identity = identify(&mut read_of(content), &stat);
+        let mut identity = identify(&mut read_of(content), &stat).unwrap();
         (identity.last_len, identity.last) = last_of(&content[..read_to]);
         identity.last_at = read_to as u64;
         identity
@@ -150,16 +152,22 @@ mod tests {
         ]
         .concat();
         assert!(
-            has_content(&mut read_of(&grown), &identity)
+            has_content(&mut read_of(&grown), &identity).unwrap()
                 && has_grown(&mut read_of(&grown), &identity).unwrap()
         );
         // The first 1,024 bytes are the same, and it is longer than it was.
         assert!(again.len() > old.len());
         assert!(!has_grown(&mut read_of(&again), &identity).unwrap());
-        assert!(!has_content(&mut read_of(&again), &identity));
+        assert!(!has_content(&mut read_of(&again), &identity).unwrap());
         // A read that fails says nothing of the file.
         let mut broken = |_: u64, _: &mut [u8]| Err(io::ErrorKind::Other.into());
         assert!(has_grown(&mut broken, &identity).is_err());
+        assert!(
+            has_content(&mut broken, &identity).is_err()
+                && is_copy(&mut broken, &identity).is_err()
+        );
+        let mut same = identity;
+        assert!(grow(&mut broken, &mut same).is_err() && same == identity);
         assert!(
             !has_grown(&mut read_of(&old[..old.len() - 1]), &identity).unwrap(),
             "one byte less"
@@ -169,7 +177,7 @@ mod tests {
     #[test]
     fn short_texts_without_a_time_are_no_copies() {
         let check = |content: &[u8], copy: bool| {
-            let got = is_copy(&mut read_of(content), &known(content, content.len()));
+            let got = is_copy(&mut read_of(content), &known(content, content.len())).unwrap();
             assert_eq!(got, copy, "{}", String::from_utf8_lossy(content));
         };
         check(b"started\n", false);
@@ -180,6 +188,6 @@ mod tests {
         check(b"", false);
         // The beginning of a line is the same in many files.
         let torn = b"2026-11-24T05:00:00.1Z stdo";
-        assert!(!is_copy(&mut read_of(torn), &known(torn, 0)));
+        assert!(!is_copy(&mut read_of(torn), &known(torn, 0)).unwrap());
     }
 }

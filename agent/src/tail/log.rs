@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::file::Tail;
 use crate::base::outputs::OutputSet;
+use crate::base::pool::Permit;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::{Place, Rotated};
 use crate::line::boundary::Open;
@@ -32,16 +33,39 @@ pub struct Pass {
     pub skips: bool,
     /// When whole lines that wait for the end of a record go on without it.
     pub flush: Option<Mono>,
+    /// When bytes of the open record came last.
+    pub grown: Mono,
+    /// It may leave a record open.
+    pub permit: Option<Permit>,
+    /// It waits for such a permit, and does not read.
+    pub waits: bool,
+}
+
+/// When a log is served again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Then, and not before: its file rests.
+    NotBefore(Mono),
+    /// Then, or when something happens before.
+    AtLatest(Mono),
+}
+
+impl Due {
+    /// The time.
+    #[must_use]
+    pub const fn at(self) -> Mono {
+        match self {
+            Self::NotBefore(at) | Self::AtLatest(at) => at,
+        }
+    }
 }
 
 impl Pass {
-    /// Ends what is open: its record does not go on. Gives the pass's id.
-    pub fn finish(&mut self) -> PassId {
-        (self.open, self.in_line) = (Open::default(), false);
-        if let Some(glue) = self.glue.take() {
-            glue.settle();
+    /// It stands between two records, and needs no permit that it waited for.
+    pub fn unneeded(&mut self) {
+        if self.is_clean() {
+            self.permit = None;
         }
-        self.id
     }
 
     /// Whether it stands between two records.
@@ -66,8 +90,8 @@ pub struct Log<H> {
     pub reading: Option<Reading>,
     /// It stands in the ready queue.
     pub queued: bool,
-    /// Not served before this time.
-    pub due: Option<Mono>,
+    /// When it is served again, if nothing makes it ready.
+    pub due: Option<Due>,
     /// The wait after a read that found bytes, in milliseconds.
     pub pace_ms: u64,
     /// Reads in a row that found bytes.

@@ -47,18 +47,32 @@ impl<H> Opened<H> {
     }
 
     /// Its numbers and first bytes.
-    pub(super) fn identify<F: Files<File = H>>(&mut self, files: &F) -> Identity {
+    ///
+    /// # Errors
+    /// The system's: which file it is, is not known then; as with all that follow.
+    pub(super) fn identify<F: Files<File = H>>(&mut self, files: &F) -> io::Result<Identity> {
         let stat = self.stat;
         identity::identify(&mut |at, into| self.read(files, at, into), &stat)
     }
 
     /// Whether it is the plain file that is remembered so.
-    pub(super) fn is_same<F: Files<File = H>>(&self, files: &F, remembered: &Identity) -> bool {
-        self.packed.is_none() && identity::is_same(files, &self.handle, &self.stat, remembered)
+    pub(super) fn is_same<F: Files<File = H>>(
+        &self,
+        files: &F,
+        remembered: &Identity,
+    ) -> io::Result<bool> {
+        Ok(
+            self.packed.is_none()
+                && identity::is_same(files, &self.handle, &self.stat, remembered)?,
+        )
     }
 
     /// Whether it has the content of the file that is remembered so.
-    pub(super) fn is_copy<F: Files<File = H>>(&mut self, files: &F, remembered: &Identity) -> bool {
+    pub(super) fn is_copy<F: Files<File = H>>(
+        &mut self,
+        files: &F,
+        remembered: &Identity,
+    ) -> io::Result<bool> {
         identity::is_copy(&mut |at, into| self.read(files, at, into), remembered)
     }
 
@@ -68,13 +82,15 @@ impl<H> Opened<H> {
         files: &F,
         tail: &Tail<H>,
         path: &Path,
-    ) -> bool {
+    ) -> io::Result<bool> {
         let was = &tail.identity;
-        (was.device, was.inode) == (self.stat.device, self.stat.inode)
-            && (tail.handle.is_some()
-                // Done with, empty then and now, and its name has never gone.
-                || (was.head_len == 0 && self.stat.size == 0 && !tail.gone && tail.path == path)
-                || ((self.stat.born_ns.is_some() || was.head_len > 0) && self.is_same(files, was)))
+        if (was.device, was.inode) != (self.stat.device, self.stat.inode) {
+            return Ok(false);
+        }
+        // Done with, empty then and now, and its name has never gone.
+        let empty = was.head_len == 0 && self.stat.size == 0 && !tail.gone && tail.path == path;
+        let told = self.stat.born_ns.is_some() || was.head_len > 0;
+        Ok(tail.handle.is_some() || empty || (told && self.is_same(files, was)?))
     }
 
     /// Whether it is a copy of a file that is known, under another name: what is named as that file,
@@ -84,7 +100,7 @@ impl<H> Opened<H> {
         files: &F,
         tail: &Tail<H>,
         path: &Path,
-    ) -> bool {
+    ) -> io::Result<bool> {
         let packed = self.packed.is_some() && path.with_extension("") == tail.path;
         if packed {
             return identity::has_content(
@@ -92,7 +108,7 @@ impl<H> Opened<H> {
                 &tail.identity,
             );
         }
-        tail.path != path && self.is_copy(files, &tail.identity)
+        Ok(tail.path != path && self.is_copy(files, &tail.identity)?)
     }
 
     /// No more bytes than this are in it: for compressed files more than can be.

@@ -8,6 +8,7 @@ use super::reader::Reader;
 use super::ring::Ring;
 use crate::base::files::Files;
 use crate::base::outputs::{OutputId, OutputSet};
+use crate::base::time::Mono;
 use crate::ledger::Notice;
 use crate::ticket::{Feed, FileId, LogId, PassId};
 
@@ -82,8 +83,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             glue.forsake(one);
         }
         if pass.outputs.is_empty() {
-            let pass = log.passes.remove(at).id;
-            self.feed(Feed::Abandoned { log: id, pass });
+            let gone = log.passes.remove(at);
+            let (pass, permit) = (gone.id, gone.permit);
+            self.feed(Feed::Abandoned {
+                log: id,
+                pass,
+                permit,
+            });
         }
     }
 
@@ -121,6 +127,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 in_line: false,
                 glue: None,
                 flush: None,
+                grown: Mono(0),
+                permit: None,
+                waits: false,
                 // Outputs that have nothing settled ahead are one pass before the first read.
                 skips: ahead.is_some() || !newest,
             });

@@ -16,20 +16,20 @@ use hashbrown::HashMap;
 
 use super::file::{Tail, Watch};
 use super::found::Unopened;
-use super::log::Log;
+use super::log::{Due, Log};
 use super::ring::{Event, Ring, Token};
 use super::roll::Roll;
 use crate::base::count::{Counter, Registry};
 use crate::base::files::Files;
 use crate::base::outputs::OutputSet;
-use crate::base::pool::Pool;
+use crate::base::pool::{Permits, Pool};
 use crate::base::quiet::Quiet;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover;
 use crate::encode::Outlet;
 use crate::ledger::{Ledger, Notice, UnreadCount};
 use crate::plan::StartAt;
-use crate::ticket::{Feed, Feeds, LogId};
+use crate::ticket::{Feed, Feeds, LogId, PassId};
 use crate::wake::WakeCounters;
 
 /// Least milliseconds between two looks for refusals: each is a system call.
@@ -65,6 +65,8 @@ pub(super) struct Counters {
     pub(super) open_errors: Arc<Counter>,
     pub(super) unopened: Arc<Counter>,
     pub(super) unfinished: Arc<Counter>,
+    pub(super) lapsed: Arc<Counter>,
+    pub(super) open_waits: Arc<Counter>,
     pub(super) truncated: Arc<Counter>,
     pub(super) copies: Arc<Counter>,
     pub(super) holes: Arc<Counter>,
@@ -96,7 +98,7 @@ impl Counters {
             errors: count("tailwake_read_errors_total", "Reads that failed."),
             open_errors: count(
                 "tailwake_open_errors_total",
-                "Opens of log files that failed; tried again by the sweep.",
+                "Opens of log files that failed; they are tried again.",
             ),
             unopened: registry.gauge(
                 "tailwake_files_unopened",
@@ -106,6 +108,14 @@ impl Counters {
             unfinished: count(
                 "tailwake_unfinished_lines_total",
                 "Last lines without a newline, taken as they are when their file had ended.",
+            ),
+            lapsed: count(
+                "tailwake_records_lapsed_total",
+                "Records without an end, sent as they were when no more of them came.",
+            ),
+            open_waits: count(
+                "tailwake_open_record_waits_total",
+                "Times a log waited as too many others had a record open that is longer than a buffer.",
             ),
             truncated: count(
                 "tailwake_truncations_total",
@@ -160,6 +170,9 @@ pub struct Reader<R: Ring, F> {
     pub(super) due: BTreeSet<(Mono, LogId)>,
     /// Feeds that an encoder's queue had no room for, in order.
     pub(super) waiting: VecDeque<Feed>,
+    /// Who has one may leave a record open over a chunk's end; and who waits for one, in order.
+    pub(super) permits: Permits,
+    pub(super) in_line: VecDeque<(LogId, PassId)>,
     pub(super) next_pass: u32,
     next_sweep: Mono,
     /// Logs of which nothing could be opened, as it was gone already.
@@ -173,6 +186,8 @@ pub struct Reader<R: Ring, F> {
     pub(super) notices: Vec<Notice>,
     /// Files that could not be opened; as many as discovery finds at the most.
     pub(super) unopened: BTreeMap<PathBuf, Unopened>,
+    /// When they are tried again, if before the sweep.
+    pub(super) open_again_at: Option<Mono>,
     /// Names that are no log files, with their logs; as many as discovery finds at the most.
     pub(super) refused: BTreeMap<PathBuf, LogId>,
     pub(super) quiet: Quiet,
@@ -187,6 +202,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         files: F,
         ledger: Arc<Ledger>,
         pool: Pool,
+        permits: Permits,
         feeds: Vec<Arc<Feeds>>,
         outlets: Vec<Arc<Outlet>>,
         registry: &Registry,
@@ -206,6 +222,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             ready: VecDeque::new(),
             due: BTreeSet::new(),
             waiting: VecDeque::new(),
+            permits,
+            in_line: VecDeque::new(),
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
             unseen: BTreeSet::new(),
@@ -215,6 +233,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             events: Vec::new(),
             notices: Vec::new(),
             unopened: BTreeMap::new(),
+            open_again_at: None,
             refused: BTreeMap::new(),
             quiet: Quiet::default(),
             settings,
@@ -258,6 +277,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if alarm || (self.settings.sweep_ms > 0 && now >= self.next_sweep) {
             self.sweep(now);
         }
+        if self.open_again_at.is_some_and(|at| at <= now) {
+            self.open_again(now);
+        }
         while let Some(&(due, log)) = self.due.first()
             && due <= now
         {
@@ -267,13 +289,17 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             self.make_ready(log);
         }
+        self.grant();
         progress |= self.serve_ready(now);
         let due = self.due.first().map(|(due, _)| *due);
         let sweep = (self.settings.sweep_ms > 0).then_some(self.next_sweep);
         let waiting = (!self.waiting.is_empty()).then(|| now.plus_ms(WAITING_MS));
         Ok(Turn {
             progress,
-            deadline: [due, sweep, waiting].into_iter().flatten().min(),
+            deadline: [due, sweep, waiting, self.open_again_at]
+                .into_iter()
+                .flatten()
+                .min(),
         })
     }
 
@@ -316,25 +342,33 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.tokens.get(token.0 as usize).copied().flatten()
     }
 
+    /// Serves the log next, unless it is to rest.
     pub(super) fn make_ready(&mut self, id: LogId) {
         let Some(log) = self.logs.get_mut(&id) else {
             return;
         };
-        if !log.queued && log.due.is_none() && log.reading.is_none() {
-            log.queued = true;
-            self.ready.push_back(id);
+        match log.due {
+            Some(Due::NotBefore(_)) => return,
+            _ if log.queued || log.reading.is_some() => return,
+            Some(Due::AtLatest(at)) => {
+                log.due = None;
+                self.due.remove(&(at, id));
+            }
+            None => {}
         }
+        log.queued = true;
+        self.ready.push_back(id);
     }
 
-    /// Serves the log again at `due`, not before.
-    pub(super) fn make_due(&mut self, id: LogId, due: Mono) {
+    /// Serves the log again then.
+    pub(super) fn make_due(&mut self, id: LogId, due: Due) {
         let Some(log) = self.logs.get_mut(&id) else {
             return;
         };
         if let Some(old) = log.due.replace(due) {
-            self.due.remove(&(old, id));
+            self.due.remove(&(old.at(), id));
         }
-        self.due.insert((due, id));
+        self.due.insert((due.at(), id));
     }
 
     /// Writes down what the wake source has counted; says whether it lost an event, which calls
@@ -477,6 +511,7 @@ mod tests {
             MachineFiles::new(vec![std::env::temp_dir()]),
             Ledger::new(Vec::new(), vec![Bell::silent()], Positions::default()),
             Pool::new(1, 4096, Bell::silent()),
+            Permits::new(1, Bell::silent()),
             vec![Arc::new(Feeds::new(1, Bell::silent()))],
             Vec::new(),
             &Registry::default(),

@@ -10,7 +10,7 @@ use crossbeam_queue::ArrayQueue;
 
 use super::{LogId, PassId, Source, Ticket};
 use crate::base::bell::Bell;
-use crate::base::pool::Buffer;
+use crate::base::pool::{Buffer, Permit};
 
 /// A buffer of lines.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Chunk {
     pub open_tail: bool,
     /// What the lines still owe.
     pub ticket: Ticket,
+    /// It ends the record that this was taken for.
+    pub permit: Option<Permit>,
 }
 
 impl Chunk {
@@ -60,13 +62,17 @@ pub enum Feed {
         log: LogId,
         /// The pass that ends.
         pass: PassId,
+        /// What its open record was permitted by.
+        permit: Option<Permit>,
     },
-    /// A pass has come to another attempt of its container: what it holds is emitted as it is.
+    /// What a pass has open does not go on: what it holds is emitted as it is.
     Finished {
         /// The container log.
         log: LogId,
         /// The pass.
         pass: PassId,
+        /// What its open record was permitted by.
+        permit: Option<Permit>,
     },
     /// The container log has ended: what any of its passes holds is emitted as it is.
     Ended {

@@ -59,7 +59,8 @@ pub(crate) fn plan(rng: &mut Rng, sweeps: bool) -> Result<Plan, String> {
         .replace("LEVEL", &of(&[0, 1]).to_string());
     let parsed = config::parse("sim", &text, &|_| None);
     let mut plan = parsed.map_err(|error| format!("the plan: {error}"))?;
-    plan.limits.memory = ByteSize(6 << 20);
+    plan.limits.memory = ByteSize(1 << 20);
+    plan.limits.record_bytes_max = ByteSize(8 << 10);
     plan.limits.buffer_bytes = ByteSize(of(&[300, 300, 700]));
     for output in &mut plan.outputs {
         output.batch_bytes = ByteSize(of(&[500, 1_500, 8_000]));

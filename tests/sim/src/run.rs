@@ -368,7 +368,9 @@ impl Sim {
     fn is_file(&self, path: &Path, identity: &Identity) -> bool {
         let handle = self.world.open_log(path);
         let facts = handle.and_then(|handle| Ok((self.world.stat(&handle)?, handle)));
-        facts.is_ok_and(|(stat, handle)| is_same(&self.world, &handle, &stat, identity))
+        facts.is_ok_and(|(stat, handle)| {
+            is_same(&self.world, &handle, &stat, identity).is_ok_and(|same| same)
+        })
     }
 
     /// Once all is quiet the positions stand at every file's end.

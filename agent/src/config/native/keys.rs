@@ -81,7 +81,7 @@ sections! {
     }
     /// Limits.
     LIMITS = "limits" {
-        "memory": "size", "32MiB", "The ceiling that pool, windows, batches and joins share.";
+        "memory": "size", "36MiB", "The ceiling that pool, windows, batches and joins share.";
         "record_bytes_max": "size", "1MiB", "A longer record is cut, marked and counted.";
         "buffer_bytes": "size", "128KiB", "One read buffer.";
         "readers": "number or `auto`", "auto", "Reader threads; `auto` = clamp(cpus / 8, 1, 4).";

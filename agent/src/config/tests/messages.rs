@@ -124,7 +124,7 @@ fn wrong_values() {
             "4:18: `limits.memory` is too small with 1 encoder(s) and 1 reader(s): pool 2MiB + \
              windows 6MiB + batches 2MiB + joins 4MiB = 14MiB of 8MiB",
             "set `limits.memory: 16MiB` or more, or lower `window_bytes` or `batch_bytes` of an \
-             output, or `limits.encoders`",
+             output, or `limits.encoders` or `limits.record_bytes_max`",
         ),
         (
             "pipelines: {p: {from: pods, to: loki}}\nlimits: {memory: 64MiB, buffer_bytes: 4MiB}",

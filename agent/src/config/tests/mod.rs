@@ -84,28 +84,29 @@ fn the_default_limits_hold_two_outputs_and_one_encoder() {
     let memory = Memory::of(&plan, 1, 1).unwrap();
     assert_eq!(
         memory.to_string(),
-        "pool 8MiB + windows 12MiB + batches 6MiB + joins 4MiB = 30MiB of 32MiB"
+        "pool 9MiB + windows 12MiB + batches 6MiB + joins 8704KiB = 36352KiB of 36MiB"
     );
-    assert_eq!(memory.pool_buffers, 64);
+    assert_eq!(memory.pool_buffers, 72);
 }
 
 #[test]
 fn open_thread_counts_are_cut_to_what_fits_and_given_ones_are_refused() {
     let open = with("pipelines: {p: {from: pods, to: loki}}");
     let threads = Memory::threads(&plan(&open), 16).unwrap();
-    // 32 - pool 8 - window 6 - joins 4 = 14 MiB = 7 encoders of 2 MiB.
-    assert_eq!((threads.readers, threads.encoders), (2, 7));
+    // 36 - pool 9 - window 6 - joins 8 = 13 MiB = 6 encoders of 2 MiB.
+    assert_eq!((threads.readers, threads.encoders), (2, 6));
     let mut given = plan(&open);
     given.limits.encoders = Some(8);
     let cause = Memory::threads(&given, 16).unwrap_err();
     assert!(
-        cause.contains("= 34MiB of 32MiB; set `limits.memory: 35MiB`"),
+        cause.contains("= 39MiB of 36MiB; set `limits.memory: 40MiB`"),
         "{cause}"
     );
-    given.limits.memory = crate::base::size::ByteSize(35 << 20);
+    given.limits.memory = crate::base::size::ByteSize(40 << 20);
     assert!(Memory::threads(&given, 16).is_ok());
-    given.limits.memory = crate::base::size::ByteSize(32 << 20);
-    assert_eq!(Memory::of(&given, 7, 8).unwrap().pool_buffers, 64);
+    given.limits.memory = crate::base::size::ByteSize(56 << 20);
+    given.limits.record_bytes_max = crate::base::size::ByteSize(256 << 10);
+    assert_eq!(Memory::of(&given, 7, 8).unwrap().pool_buffers, 112);
     assert_eq!(Memory::threads(&plan(&open), 1).unwrap().encoders, 1);
 }
 

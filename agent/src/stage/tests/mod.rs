@@ -140,7 +140,7 @@ impl Bench {
     fn new(plan: &Plan, outputs: usize) -> Self {
         let registry = Registry::default();
         Self {
-            machine: Machine::new(Program::compile(plan), &registry, 0),
+            machine: Machine::new(Program::compile(plan), 4096, &registry, 0),
             registry,
             reports: Arc::default(),
             seer: Seer::default(),
@@ -185,6 +185,7 @@ impl Bench {
             len: bytes.len(),
             open_tail,
             ticket: Ticket::new(span, self.outputs, reports),
+            permit: None,
         }));
     }
 

@@ -96,6 +96,7 @@ fn what_an_abandoned_pass_keeps_fails() {
     bench.feed(Feed::Abandoned {
         log: LOG,
         pass: PassId(1),
+        permit: None,
     });
     assert_eq!(bench.machine.held_bytes(), 0);
     assert!(bench.texts().is_empty());

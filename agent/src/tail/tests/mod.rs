@@ -2,27 +2,31 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod flaky;
+mod open;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use flaky::{Failing, FlakyFiles};
+
 use super::eventfd::EventFd;
 use super::{Event as RingEvent, MachineRing, Reader, Ring, Roll, Settings, Token};
 use crate::base::bell::Bell;
 use crate::base::count::Registry;
 use crate::base::outputs::OutputId;
-use crate::base::pool::{Buffer, Pool};
+use crate::base::pool::{Buffer, Permits, Pool};
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::Event;
 use crate::discover::name::log_file;
 use crate::encode::Outlet;
 use crate::ledger::Ledger;
 use crate::ledger::positions::Positions;
-use crate::machine::MachineFiles;
 use crate::plan::{IoChoice, RungChoice, StartAt};
-use crate::ticket::{Feed, Feeds, LogId, Meta, Source};
+use crate::ticket::{Chunk, Feed, Feeds, LogId, Meta, Source};
 use crate::wake::{Ladder, Rung, WakeCounters};
 
 /// A directory that goes with its last user.
@@ -88,7 +92,12 @@ impl Ring for LossyRing {
 struct Bench {
     dir: Arc<Directory>,
     source: Arc<Source>,
-    reader: Reader<LossyRing, MachineFiles>,
+    reader: Reader<LossyRing, FlakyFiles>,
+    /// Reads of files that fail from now on.
+    failing: Failing,
+    /// Chunks are kept, as by an encoder that is behind.
+    keeps: bool,
+    kept: Vec<Chunk>,
     ledger: Arc<Ledger>,
     feeds: Arc<Feeds>,
     registry: Registry,
@@ -118,6 +127,7 @@ impl Bench {
             loses: false,
             lost: 0,
         };
+        let failing = Failing::default();
         let outlet = Outlet::new(
             OutputId(0),
             "out",
@@ -136,9 +146,10 @@ impl Bench {
         let reader = Reader::new(
             settings,
             ring,
-            MachineFiles::new(vec![std::env::temp_dir()]),
+            FlakyFiles::new(failing.clone()),
             Arc::clone(&ledger),
             Pool::new(4, 4096, Bell::silent()),
+            Permits::new(1, Bell::silent()),
             vec![Arc::clone(&feeds)],
             vec![Arc::new(outlet)],
             &registry,
@@ -156,6 +167,9 @@ impl Bench {
             dir,
             source: Arc::new(source),
             reader,
+            failing,
+            keeps: false,
+            kept: Vec::new(),
             ledger,
             feeds,
             registry,
@@ -233,6 +247,14 @@ impl Bench {
         self.turn(VecDeque::new());
     }
 
+    /// As [`Self::read`], after a while in which the reader turns when something is due.
+    fn later(&mut self, ms: u64) {
+        let until = self.now.plus_ms(ms);
+        while self.now < until {
+            self.read();
+        }
+    }
+
     fn turn(&mut self, mut events: VecDeque<Event>) {
         let mut idle = 0;
         while idle < 60 {
@@ -246,7 +268,11 @@ impl Bench {
                 if let Feed::Chunk(chunk) = feed {
                     let text = String::from_utf8_lossy(chunk.bytes()).into_owned();
                     self.lines.extend(text.lines().map(str::to_owned));
-                    chunk.ticket.settle();
+                    if self.keeps {
+                        self.kept.push(chunk);
+                    } else {
+                        chunk.ticket.settle();
+                    }
                 }
             }
             idle = if turn.progress { 0 } else { idle + 1 };
@@ -312,30 +338,6 @@ fn rotation_and_two_rotations_within_a_blink_read_every_line_once() {
 }
 
 /// containerd ends a stream that has no last newline with a `P`.
-#[test]
-fn a_part_that_stays_open_holds_the_other_stream_up_for_a_second_and_its_attempt_at_most() {
-    let mut bench = Bench::new("open");
-    let part = "2026-11-24T05:00:00.1Z stdout P last words\n";
-    let other = "2026-11-24T05:00:00.2Z stderr F other\n";
-    fs::write(bench.path("0.log"), [part, other, other].concat()).unwrap();
-    bench.settle();
-    bench.read();
-    assert_eq!(bench.lines.len(), 3, "{:?}", bench.lines);
-    let at = |bench: &Bench| {
-        bench.ledger.snapshot().unwrap().files[0]
-            .marks
-            .get("out")
-            .unwrap()
-            .at
-    };
-    assert_eq!(at(&bench), 0, "the open record is not settled yet");
-    assert_eq!(bench.finished, 0);
-    bench.log("1.log", &["next attempt"]);
-    fs::remove_file(bench.path("0.log")).unwrap();
-    bench.settle();
-    assert_eq!((bench.lines.len(), bench.finished), (4, 1));
-}
-
 #[test]
 fn cyclic_renames_read_nothing_twice() {
     let mut bench = Bench::new("cycle");

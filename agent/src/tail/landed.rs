@@ -1,0 +1,371 @@
+//! What a read that has ended means: which of its bytes go on, and what is done when none do.
+
+use std::io;
+
+use memchr::{memchr, memchr_iter, memrchr};
+
+use super::identity;
+use super::log::{Due, Reading};
+use super::reader::Reader;
+use super::ring::{Ring, Token};
+use crate::base::files::Files;
+use crate::base::pool::Buffer;
+use crate::base::time::Mono;
+use crate::line::boundary::{self, Open};
+use crate::ticket::{Chunk, Feed, FileId, LogId, Span};
+
+/// The longest wait between two reads of a busy file.
+const PACE_MS_MAX: u64 = 80;
+
+/// A log that slept this long is served at its first pace again.
+const RESTED_MS: u64 = 500;
+
+/// Whole lines wait this long for a record that another stream has left open. Runtimes write the
+/// parts of a record at once; one that stays open is the last of a stream that has ended.
+pub(super) const FLUSH_MS: u64 = 1_000;
+
+/// What of a read's bytes goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cut {
+    /// How many bytes.
+    take: usize,
+    /// Records open after them.
+    open: Open,
+    /// They end inside a line that goes on.
+    in_line: bool,
+}
+
+impl Cut {
+    /// Whether no record is open after it.
+    const fn is_clean(&self) -> bool {
+        self.open.is_none() && !self.in_line
+    }
+}
+
+impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
+    /// A read has ended.
+    pub(super) fn read_ended(
+        &mut self,
+        token: Token,
+        buf: Buffer,
+        result: io::Result<usize>,
+        now: Mono,
+    ) {
+        self.count.reads.add(1);
+        let Some(id) = self.log_of(token) else { return };
+        let Some(log) = self.logs.get_mut(&id) else {
+            return;
+        };
+        let Some(reading) = log.reading.take() else {
+            return;
+        };
+        let read = match result {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.count.errors.add(1);
+                return self.give_up(id, reading, &error, now);
+            }
+            Err(error) => {
+                let due = self.read_failed(id, &error, now);
+                return self.make_due(id, Due::NotBefore(due));
+            }
+        };
+        self.count.bytes.add(read as u64);
+        let Some(tail) = log.file(reading.file) else {
+            return self.make_ready(id);
+        };
+        let end = reading.offset + read as u64;
+        tail.seen_end = tail.seen_end.max(end);
+        let full = read == reading.asked;
+        tail.proven &= full;
+        let packed = tail.packed.is_some();
+        // A read may come back short of the end: the size decides what ends here.
+        let at_end = || match tail.handle.as_ref().map(|handle| self.files.stat(handle)) {
+            Some(Ok(stat)) => packed || stat.size <= end,
+            Some(Err(_)) | None => true,
+        };
+        let ended = tail.end == Some(end) || (reading.last && !full && (read == 0 || at_end()));
+        let Some(at) = log.pass_at(reading.pass) else {
+            return self.make_ready(id);
+        };
+        // Where a pass stands between two records, a last line without a newline has ended too.
+        let last = ended || log.is_between(reading.file, end, reading.pass);
+        let pass = &mut log.passes[at];
+        if pass.is_clean() && buf[..read].first() == Some(&0) {
+            let hole = hole(&buf[..read]);
+            // What ends in NULs may be written to yet.
+            if hole < read || full || reading.last {
+                self.pass_over(id, at, reading, &buf[..hole]);
+                return self.make_ready(id);
+            }
+        }
+        let pass = &mut log.passes[at];
+        let before = (pass.open, pass.in_line);
+        let cut = cut(&buf[..read], before, full, last || reading.flush, last);
+        let (in_line, open) = (pass.in_line, pass.open);
+        if read == 0 && reading.last && in_line && !self.shrank(id, reading) {
+            // The file ends where a buffer did, in mid-line: an empty chunk ends the line.
+            let cut = Cut {
+                take: 0,
+                open: open.finished(&[]),
+                in_line: false,
+            };
+            self.emit(id, at, reading, buf, cut, now);
+            return self.make_ready(id);
+        }
+        if cut.take == 0 {
+            let Some(log) = self.logs.get_mut(&id) else {
+                return;
+            };
+            let pass = &mut log.passes[at];
+            pass.dry = end;
+            let waits = memrchr(b'\n', &buf[..read]).is_some();
+            // The first sight of them counts; without any there is nothing to go on.
+            let due = pass.flush.unwrap_or(now.plus_ms(FLUSH_MS));
+            pass.flush = waits.then_some(due);
+            pass.unneeded();
+            return self.found_nothing(id, reading, read, now);
+        }
+        if !cut.is_clean() && !self.may_open(id, at) {
+            return;
+        }
+        self.emit(id, at, reading, buf, cut, now);
+        if full {
+            return self.make_ready(id);
+        }
+        // What ends the record may lie in the next file, or behind a read that came back short.
+        if self.is_stale(id, at, now) && self.is_all(id, reading.file, end) {
+            self.finish(id, at);
+        }
+        self.cool(id, now);
+    }
+
+    /// Whether the log has no bytes after `end` of the file.
+    fn is_all(&self, id: LogId, file: FileId, end: u64) -> bool {
+        let newest = self.logs.get(&id).and_then(|log| log.files.last());
+        let newest = newest.filter(|tail| tail.id == file);
+        let handle = newest.and_then(|tail| tail.handle.as_ref());
+        handle.is_some_and(|handle| self.files.stat(handle).is_ok_and(|stat| stat.size <= end))
+    }
+
+    /// NULs where a record would begin: a hole that a writer without O_APPEND left after a truncation,
+    /// or what a file system put there after a power cut. They are settled as they are.
+    fn pass_over(&mut self, id: LogId, at: usize, reading: Reading, hole: &[u8]) {
+        let Some(log) = self.logs.get_mut(&id) else {
+            return;
+        };
+        let pass = &mut log.passes[at];
+        let end = reading.offset + hole.len() as u64;
+        let span = Span {
+            log: id,
+            file: reading.file,
+            pass: pass.id,
+            start: reading.offset,
+            end,
+            lines: 0,
+        };
+        pass.offset = end;
+        self.count.holes.add(hole.len() as u64);
+        self.ledger.open(span, pass.outputs).settle();
+        self.reach(id, reading.file, end, hole);
+    }
+
+    /// Remembers the bytes before the highest place read.
+    fn reach(&mut self, id: LogId, file: FileId, end: u64, bytes: &[u8]) {
+        let Some(tail) = self.logs.get_mut(&id).and_then(|log| log.file(file)) else {
+            return;
+        };
+        if end <= tail.identity.last_at || bytes.is_empty() {
+            return;
+        }
+        let last = identity::last_of(bytes);
+        tail.identity.last_at = end;
+        (tail.identity.last_len, tail.identity.last) = last;
+        self.ledger.reached(id, file, end, last);
+    }
+
+    /// Bytes came, and no more are there: the file rests before it is read again.
+    fn cool(&mut self, id: LogId, now: Mono) {
+        let Some(log) = self.logs.get_mut(&id) else {
+            return;
+        };
+        log.busy = log.busy.saturating_add(1);
+        log.pace_ms = if now.ms_since(log.slept) > RESTED_MS && log.busy < 2 {
+            self.settings.pace_ms
+        } else {
+            (log.pace_ms * 2).clamp(
+                self.settings.pace_ms,
+                PACE_MS_MAX.max(self.settings.pace_ms),
+            )
+        };
+        let due = now.plus_ms(log.pace_ms);
+        self.make_due(id, Due::NotBefore(due));
+    }
+
+    /// The lines go to their encoder.
+    fn emit(&mut self, id: LogId, at: usize, reading: Reading, buf: Buffer, cut: Cut, now: Mono) {
+        let Some(log) = self.logs.get_mut(&id) else {
+            return;
+        };
+        let bytes = &buf[..cut.take];
+        let unfinished = u32::from(!cut.in_line && bytes.last() != Some(&b'\n'));
+        let lines = memchr_iter(b'\n', bytes).count() as u32 + unfinished;
+        if unfinished > 0 && !bytes.is_empty() {
+            self.count.unfinished.add(1);
+            if let Some(suppressed) = self.quiet.allow(now, "unfinished") {
+                tracing::warn!(log = %log.source.key, suppressed,
+                    "a file ended in the middle of a line; what is there is taken as a line: its \
+                     writer was killed, or rotates by a copy");
+            }
+        }
+        let pass = &mut log.passes[at];
+        let (start, end) = (reading.offset, reading.offset + cut.take as u64);
+        let span = Span {
+            log: id,
+            file: reading.file,
+            pass: pass.id,
+            start,
+            end,
+            lines,
+        };
+        let ticket = match &pass.glue {
+            Some(glue) => self.ledger.extend(glue, span, pass.outputs),
+            None => self.ledger.open(span, pass.outputs),
+        };
+        pass.offset = end;
+        pass.flush = None;
+        if pass.is_clean() || pass.in_line || cut.open.parts() != pass.open.parts() {
+            pass.grown = now;
+        }
+        (pass.open, pass.in_line) = (cut.open, cut.in_line);
+        let mut permit = None;
+        if pass.is_clean() {
+            permit = pass.permit.take();
+            if let Some(glue) = pass.glue.take() {
+                glue.settle();
+            }
+        } else {
+            pass.glue.get_or_insert_with(|| ticket.split(pass.outputs));
+        }
+        let pass = pass.id;
+        let Some(tail) = log.files.iter_mut().find(|tail| tail.id == reading.file) else {
+            return;
+        };
+        tail.stirred = now;
+        let source = std::sync::Arc::clone(&tail.source);
+        let known = u64::from(tail.identity.head_len);
+        if known < identity::HEAD_BYTES as u64
+            && known < end
+            && tail.packed.is_none()
+            && let Some(handle) = &tail.handle
+        {
+            let files = &self.files;
+            let mut read = |at: u64, into: &mut [u8]| files.read_at(handle, at, into);
+            // Where it fails, the next lines try again.
+            if identity::grow(&mut read, &mut tail.identity).is_ok() {
+                self.ledger.identify(id, tail.id, tail.identity);
+            }
+        }
+        self.reach(id, reading.file, end, &buf[..cut.take]);
+        let (base, len, open_tail) = (start, cut.take, cut.in_line);
+        self.feed(Feed::Chunk(Chunk {
+            source,
+            pass,
+            base,
+            buf,
+            len,
+            open_tail,
+            ticket,
+            permit,
+        }));
+    }
+}
+
+/// How many NULs `bytes` begins with.
+fn hole(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .position(|byte| *byte != 0)
+        .unwrap_or(bytes.len())
+}
+
+/// What of `bytes` goes on: whole lines that leave no record open; if there are none, whole lines;
+/// if there are none and the read was full, the piece of a line. `flush` = whole lines go on in any
+/// case, `last` = the file ends here.
+fn cut(bytes: &[u8], before: (Open, bool), full: bool, flush: bool, last: bool) -> Cut {
+    let (mut open, in_line) = before;
+    let whole = memrchr(b'\n', bytes).map_or(0, |newline| newline + 1);
+    if whole == 0 {
+        let take = if full || last { bytes.len() } else { 0 };
+        if take > 0 && !in_line {
+            open = open.begun(bytes);
+        }
+        if take > 0 && last {
+            open = open.finished(bytes);
+        }
+        return Cut {
+            take,
+            open,
+            in_line: if take > 0 { full && !last } else { in_line },
+        };
+    }
+    // The rest of a line that began in an earlier chunk is no line of its own.
+    let mut rest = 0;
+    if in_line {
+        rest = memchr(b'\n', bytes).map_or(whole, |newline| newline + 1);
+        open = open.finished(&bytes[..rest]);
+    }
+    let (clean, left) = boundary::scan(&bytes[rest..whole], open);
+    if clean > 0 || (rest > 0 && open.is_none()) {
+        return Cut {
+            take: rest + clean,
+            open: Open::default(),
+            in_line: false,
+        };
+    }
+    Cut {
+        take: if full || flush { whole } else { 0 },
+        open: left,
+        in_line: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_whole_lines_unless_a_line_is_longer_than_the_buffer() {
+        let check = |bytes: &str, full, last, take, in_line| {
+            let got = cut(bytes.as_bytes(), (Open::default(), false), full, last, last);
+            assert_eq!((got.take, got.in_line), (take, in_line), "{bytes:?}");
+        };
+        check("one\ntwo\n", false, false, 8, false);
+        check("one\ntw", false, false, 4, false);
+        check("tw", false, false, 0, false);
+        check("tw", true, false, 2, true);
+        check("tw", false, true, 2, false);
+        check("t stdout P a\n", false, false, 0, false);
+        check("t stdout P a\n", true, false, 13, false);
+        check("t stdout P a\n", false, true, 13, false);
+    }
+
+    #[test]
+    fn the_rest_of_a_long_line_is_no_line_and_its_tag_stands_in_its_first_piece() {
+        let before = |open, in_line| (open, in_line);
+        let head = cut(
+            b"t stdout P lo",
+            before(Open::default(), false),
+            true,
+            false,
+            false,
+        );
+        assert!(head.in_line && !head.open.is_none() && head.take == 13);
+        // The rest looks like a whole record's line, and is none.
+        let rest = b"t stdout F ng\nt stdout F x\n";
+        let got = cut(rest, before(head.open, true), false, false, false);
+        assert_eq!((got.take, got.open.is_none()), (rest.len(), true));
+        let got = cut(&rest[..14], before(head.open, true), true, false, false);
+        assert_eq!((got.take, got.open.is_none()), (14, false));
+    }
+}
