@@ -4,7 +4,7 @@
 //! journal/<uid>.<container>.<attempt>:  namespace pod uid container attempt
 //!                                       <printed> <ended: 0 or 1>
 //! stdout, stderr:  run=<uid>/<container>/<attempt> seq=<n> <padding>
-//!                  run=<uid>/<container>/<attempt> seq=<count> end=<count>
+//!                  run=<uid>/<container>/<attempt> seq=<count> end=<count>     last, maybe without a newline
 //! ```
 //!
 //! 1. The journal counts a record once `write` has taken all of it: a printer that was killed has
@@ -86,7 +86,9 @@ pub fn run(print: &Print) -> Result<ExitCode> {
         number += 1;
         note(&journal, head, number, false)?;
     }
-    put(&mut out, &(end_text(&name, number) + "\n"))?;
+    // Who stays ends the line; who goes leaves it to the runtime, as many programs do.
+    let newline = if print.stay { "\n" } else { "" };
+    put(&mut out, &(end_text(&name, number) + newline))?;
     note(&journal, head, number + 1, true)?;
     if print.stay {
         loop {
