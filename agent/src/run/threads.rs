@@ -285,21 +285,23 @@ impl Threads {
         })
     }
 
-    /// Ends the readers, then the encoders once they have sealed all they were fed.
-    pub(super) fn stop(&mut self) {
+    /// Tells the readers to end.
+    pub(super) fn stop(&self) {
         self.health.ending();
         self.stop_readers.store(true, Ordering::SeqCst);
         self.reader_bells.iter().for_each(Bell::ring);
-        for reader in self.readers.drain(..) {
-            let _ = reader.join();
-        }
-        self.stop_encoders.store(true, Ordering::SeqCst);
-        self.encoder_bells.iter().for_each(Bell::ring);
     }
 
-    /// Whether the encoders have ended.
+    /// Whether all have ended. Once the readers have, the encoders are told to end when they have
+    /// sealed all they were fed. Nobody is waited for: a disk that hangs holds a reader.
     #[must_use]
-    pub(super) fn encoders_ended(&self) -> bool {
+    pub(super) fn have_ended(&self) -> bool {
+        if !self.readers.iter().all(JoinHandle::is_finished) {
+            return false;
+        }
+        if !self.stop_encoders.swap(true, Ordering::SeqCst) {
+            self.encoder_bells.iter().for_each(Bell::ring);
+        }
         self.encoders.iter().all(JoinHandle::is_finished)
     }
 }

@@ -248,7 +248,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     /// One turn; `news` gives what discovery has to say, in order.
     ///
     /// # Errors
-    /// The ring's, when it can no longer be drained at all.
+    /// The ring's, when it could not be drained; what it gave all the same is acted upon.
     pub fn turn(
         &mut self,
         now: Mono,
@@ -259,7 +259,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         // First of all: it takes back the bell's ringing, and whoever rings afterwards ends the next
         // park. What the bell was rung for is looked at below.
         let mut events = std::mem::take(&mut self.events);
-        self.ring.drain(&mut events)?;
+        let drained = self.ring.drain(&mut events);
         while let Some(event) = news() {
             progress = true;
             self.hear(event, now, wall);
@@ -291,6 +291,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         self.grant();
         progress |= self.serve_ready(now);
+        drained?;
         let due = self.due.first().map(|(due, _)| *due);
         let sweep = (self.settings.sweep_ms > 0).then_some(self.next_sweep);
         let waiting = (!self.waiting.is_empty()).then(|| now.plus_ms(WAITING_MS));

@@ -4,6 +4,7 @@
 
 mod flaky;
 mod open;
+mod ring;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -42,6 +43,8 @@ impl Drop for Directory {
 struct LossyRing {
     inner: MachineRing,
     loses: bool,
+    /// Drains that fail after they have given what there is.
+    breaks: usize,
     lost: u64,
 }
 
@@ -81,7 +84,13 @@ impl Ring for LossyRing {
         let before = events.len();
         events.retain(|event| !(self.loses && matches!(event, RingEvent::Woken(_))));
         self.lost += (before - events.len()) as u64;
-        Ok(())
+        match self.breaks.checked_sub(1) {
+            None => Ok(()),
+            Some(left) => {
+                self.breaks = left;
+                Err(io::Error::other("the ring ails"))
+            }
+        }
     }
     fn park(&mut self, now: Mono, until: Option<Mono>) -> io::Result<()> {
         self.inner.park(now, until)
@@ -125,6 +134,7 @@ impl Bench {
         let ring = LossyRing {
             inner: MachineRing::new(IoChoice::Pread, wakes.remove(0), bell).unwrap(),
             loses: false,
+            breaks: 0,
             lost: 0,
         };
         let failing = Failing::default();
@@ -259,10 +269,7 @@ impl Bench {
         let mut idle = 0;
         while idle < 60 {
             let mut next = || events.pop_front();
-            let turn = self
-                .reader
-                .turn(self.now, Timestamp::default(), &mut next)
-                .unwrap();
+            let turn = self.reader.turn(self.now, Timestamp::default(), &mut next);
             while let Some(feed) = self.feeds.take() {
                 self.finished += usize::from(matches!(feed, Feed::Finished { .. }));
                 if let Feed::Chunk(chunk) = feed {
@@ -275,7 +282,11 @@ impl Bench {
                     }
                 }
             }
-            idle = if turn.progress { 0 } else { idle + 1 };
+            idle = if turn.is_ok_and(|turn| turn.progress) {
+                0
+            } else {
+                idle + 1
+            };
             self.now = self.now.plus_ms(10);
         }
     }
@@ -540,51 +551,4 @@ fn a_broken_compressed_log_is_said_and_the_next_file_goes_on() {
     bench.settle();
     assert_eq!(bench.lines.last().map(|line| text_of(line)), Some("two"));
     assert!(bench.count("tailwake_read_errors_total") > 0);
-}
-
-#[test]
-fn a_name_that_is_no_log_is_counted_once_while_it_is_there() {
-    let mut bench = Bench::new("no-log");
-    let mut counted = Vec::new();
-    for there in [true, true, false, true] {
-        let (link, target) = (bench.path("0.log"), "/proc/self/status");
-        let _ = if there {
-            std::os::unix::fs::symlink(target, link)
-        } else {
-            fs::remove_file(link)
-        };
-        bench.settle();
-        counted.push(bench.count("tailwake_files_refused_total"));
-    }
-    assert_eq!(counted, [1, 1, 1, 2]);
-}
-
-#[test]
-fn a_refused_event_calls_for_a_sweep_as_soon_as_another_file_wakes() {
-    let mut bench = Bench::new("refused");
-    bench.log("0.log", &["one"]);
-    bench.log("other", &["other"]);
-    let source = Source {
-        log: LogId(1),
-        key: "a_b_c/other".into(),
-        ..Source::clone(&bench.source)
-    };
-    let mut events = bench.list(false);
-    events.push_back(Event::Found {
-        source: Arc::new(source),
-        path: bench.path("other"),
-        place: log_file("0.log").unwrap(),
-        at_start: false,
-    });
-    bench.turn(events);
-    bench.reader.ring().loses = true;
-    bench.log("0.log", &["two"]);
-    bench.read();
-    bench.has(&["one", "other"]);
-    bench.reader.ring().loses = false;
-    bench.log("other", &["wakes"]);
-    bench.read();
-    bench.has(&["one", "other", "wakes", "two"]);
-    assert_eq!(bench.count("tailwake_sweep_alarms_total"), 1);
-    assert_eq!(bench.count("tailwake_sweep_late_finds_total"), 1);
 }
