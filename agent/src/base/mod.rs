@@ -11,5 +11,6 @@ pub mod files;
 pub mod outputs;
 pub mod pool;
 pub mod quiet;
+pub mod share;
 pub mod size;
 pub mod time;

@@ -11,6 +11,7 @@
 //! 3. Nothing here reads a clock, a file or a socket.
 //! 4. One lock, held for a few hundred nanoseconds a chunk and output; no call waits under it.
 
+mod log;
 pub mod marks;
 pub mod positions;
 pub mod unfound;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
+use log::{File, Log};
 pub use marks::Mark;
 use positions::{FilePositions, MarkPositions, Positions};
 pub use unfound::{Forgotten, Unread, UnreadCount};
@@ -86,31 +88,8 @@ pub enum Notice {
     Failed(LogId, OutputId),
     /// Nothing of the log is owed to the output any more, as the reader wanted to know.
     Quiet(LogId, OutputId),
-}
-
-#[derive(Debug)]
-struct File {
-    id: FileId,
-    identity: Identity,
-    /// Set when nothing will be appended any more.
-    end: Option<u64>,
-    /// Highest offset that was opened once, for the read count.
-    opened: u64,
-    /// The largest size that was seen, for what is lost when it is deleted.
-    seen: u64,
-    marks: Vec<Mark>,
-}
-
-#[derive(Debug)]
-struct Log {
-    source: Arc<Source>,
-    files: VecDeque<File>,
-    owing: Vec<u32>,
-    /// Outputs that failed, as long as the reader has not been told.
-    failed: OutputSet,
-    /// Outputs whose quiet the reader waits for.
-    awaited: OutputSet,
-    account: LogAccount,
+    /// Something of the log was settled, which was behind.
+    Settled(LogId),
 }
 
 #[derive(Debug, Default)]
@@ -234,6 +213,8 @@ impl Ledger {
             // Most logs have one file most of the time.
             files: VecDeque::with_capacity(1),
             owing: vec![0; outputs],
+            in_flight: vec![0; outputs],
+            behind: false,
             failed: OutputSet::NONE,
             awaited: OutputSet::NONE,
             account: LogAccount {
@@ -313,6 +294,7 @@ impl Ledger {
             outputs
                 .iter()
                 .for_each(|output| log.owing[output.index()] += 1);
+            log.launch(&span, outputs);
             log.count_read(&span);
         }
         outputs
@@ -326,6 +308,7 @@ impl Ledger {
     #[must_use]
     pub fn extend(&self, ticket: &Ticket, span: Span, outputs: OutputSet) -> Ticket {
         if let Some(log) = self.lock().logs.get_mut(&span.log) {
+            log.launch(&span, ticket.outputs());
             log.count_read(&span);
         }
         ticket.extend(span);
@@ -369,6 +352,25 @@ impl Ledger {
             log.awaited = log.awaited.or(OutputSet::one(output));
         }
         quiet
+    }
+
+    /// Whether each of `outputs` has as many bytes of the log unsettled as `most` gives for it. If so,
+    /// a notice will come when some were settled.
+    #[must_use]
+    pub fn is_behind(
+        &self,
+        log: LogId,
+        outputs: OutputSet,
+        most: impl Fn(OutputId) -> u64,
+    ) -> bool {
+        let mut inner = self.lock();
+        let Some(log) = inner.logs.get_mut(&log) else {
+            return false;
+        };
+        let over = |output: OutputId| log.in_flight[output.index()] >= most(output);
+        let behind = !outputs.is_empty() && outputs.iter().all(over);
+        log.behind |= behind;
+        behind
     }
 
     /// Whether no ticket at all owes the output anything. If one does, the readers are rung when
@@ -520,6 +522,9 @@ impl Ledger {
         let Some(log) = inner.logs.get_mut(&id) else {
             return;
         };
+        let flown: u64 = spans.iter().map(|span| span.end - span.start).sum();
+        let in_flight = &mut log.in_flight[output.index()];
+        *in_flight = in_flight.saturating_sub(flown);
         let owing = &mut log.owing[output.index()];
         *owing = owing.saturating_sub(1);
         let quiet = *owing == 0;
@@ -543,32 +548,12 @@ impl Ledger {
             log.awaited = log.awaited.without(one);
             inner.notices[reader].push(Notice::Quiet(id, output));
         }
-        if awaited || !settled {
+        let behind = std::mem::take(&mut log.behind);
+        if behind {
+            inner.notices[reader].push(Notice::Settled(id));
+        }
+        if awaited || behind || !settled {
             self.readers[reader].ring();
-        }
-    }
-}
-
-impl Log {
-    fn count_read(&mut self, span: &Span) {
-        let Some(file) = self.files.iter_mut().find(|file| file.id == span.file) else {
-            return;
-        };
-        if span.start >= file.opened {
-            file.opened = span.end;
-            self.account.read.lines += u64::from(span.lines);
-            self.account.read.bytes += span.end - span.start;
-        } else {
-            self.account.reread_bytes += span.end - span.start;
-        }
-    }
-
-    fn settle(&mut self, span: &Span, output: OutputId) {
-        let account = &mut self.account.settled[output.index()];
-        account.lines += u64::from(span.lines);
-        account.bytes += span.end - span.start;
-        if let Some(file) = self.files.iter_mut().find(|file| file.id == span.file) {
-            file.marks[output.index()].settle(span.start, span.end);
         }
     }
 }

@@ -345,13 +345,7 @@ impl ReaderStart<'_> {
     ) -> anyhow::Result<JoinHandle<()>> {
         let plan = self.plan;
         let pool = Pool::new(self.pool.0, self.pool.1, eventfd.bell());
-        let settings = Settings {
-            number,
-            pace_ms: plan.wake.pace_ms,
-            sweep_ms: plan.wake.sweep_ms,
-            start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
-            roll: Arc::clone(self.roll),
-        };
+        let settings = Settings::of(plan, number, self.roll);
         let reader = Reader::new(
             settings,
             ring,
@@ -359,6 +353,7 @@ impl ReaderStart<'_> {
             Arc::clone(self.ledger),
             pool,
             Permits::new(self.permits, eventfd.bell()),
+            eventfd.bell(),
             self.feeds.to_vec(),
             self.outlets.to_vec(),
             self.registry,

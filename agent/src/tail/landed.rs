@@ -10,6 +10,7 @@ use super::reader::Reader;
 use super::ring::{Ring, Token};
 use crate::base::files::Files;
 use crate::base::pool::Buffer;
+use crate::base::share::Share;
 use crate::base::time::Mono;
 use crate::line::boundary::{self, Open};
 use crate::ticket::{Chunk, Feed, FileId, LogId, Span};
@@ -248,6 +249,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             pass.glue.get_or_insert_with(|| ticket.split(pass.outputs));
         }
         let pass = pass.id;
+        let bell = &self.bell;
+        let share = log.share.get_or_insert_with(|| Share::new(bell.clone()));
+        let held = Some(share.hold());
         let Some(tail) = log.files.iter_mut().find(|tail| tail.id == reading.file) else {
             return;
         };
@@ -277,6 +281,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             open_tail,
             ticket,
             permit,
+            held,
         }));
     }
 }

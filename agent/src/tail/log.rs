@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::file::Tail;
 use crate::base::outputs::OutputSet;
 use crate::base::pool::Permit;
+use crate::base::share::Share;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::{Place, Rotated};
 use crate::line::boundary::Open;
@@ -88,6 +89,8 @@ pub struct Log<H> {
     pub apart: OutputSet,
     /// Where the read under way belongs: the pass, and what was asked for.
     pub reading: Option<Reading>,
+    /// Its buffers at the encoder, once there were any.
+    pub(super) share: Option<Arc<Share>>,
     /// It stands in the ready queue.
     pub queued: bool,
     /// When it is served again, if nothing makes it ready.
@@ -134,6 +137,7 @@ impl<H> Log<H> {
             passes: Vec::with_capacity(1),
             apart: outputs,
             reading: None,
+            share: None,
             queued: false,
             due: None,
             pace_ms,

@@ -18,6 +18,7 @@
 
 mod ends;
 pub mod eventfd;
+mod fair;
 pub mod file;
 mod found;
 mod gzip;

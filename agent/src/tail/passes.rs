@@ -41,6 +41,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     self.join(log);
                 }
                 Notice::Quiet(log, _) => self.join(log),
+                Notice::Settled(log) => self.make_ready(log),
             }
         }
         self.notices = notices;

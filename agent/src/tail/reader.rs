@@ -5,7 +5,7 @@
 //!       -> due logs -> serve
 //! ```
 //!
-//! Ready logs take turns, one buffer each: deficit round robin with the buffer as its quantum.
+//! Ready logs take turns, one buffer each (`fair.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -14,11 +14,13 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::fair::{Rounds, is_urgent};
 use super::file::{Tail, Watch};
 use super::found::Unopened;
 use super::log::{Due, Log};
 use super::ring::{Event, Ring, Token};
 use super::roll::Roll;
+use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
 use crate::base::files::Files;
 use crate::base::outputs::OutputSet;
@@ -28,7 +30,7 @@ use crate::base::time::{Mono, Timestamp};
 use crate::discover;
 use crate::encode::Outlet;
 use crate::ledger::{Ledger, Notice, UnreadCount};
-use crate::plan::StartAt;
+use crate::plan::{Plan, StartAt};
 use crate::ticket::{Feed, Feeds, LogId, PassId};
 use crate::wake::WakeCounters;
 
@@ -49,8 +51,28 @@ pub struct Settings {
     pub sweep_ms: u64,
     /// By input: where files that were there before the first start are begun.
     pub start_at: Vec<StartAt>,
+    /// Unsettled bytes of one log that no output finds too many: a batch and a record with the
+    /// buffers they lie in.
+    pub log_bytes_min: u64,
     /// Where it writes down how its files are watched.
     pub roll: Arc<Roll>,
+}
+
+impl Settings {
+    /// Those of reader `number` for a plan.
+    #[must_use]
+    pub fn of(plan: &Plan, number: usize, roll: &Arc<Roll>) -> Self {
+        let batch = plan.outputs.iter().map(|output| output.batch_bytes.0).max();
+        let (record, buffer) = (plan.limits.record_bytes_max.0, plan.limits.buffer_bytes.0);
+        Self {
+            number,
+            pace_ms: plan.wake.pace_ms,
+            sweep_ms: plan.wake.sweep_ms,
+            start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
+            log_bytes_min: batch.unwrap_or(0) + record + 2 * buffer,
+            roll: Arc::clone(roll),
+        }
+    }
 }
 
 /// What a reader counts.
@@ -166,7 +188,10 @@ pub struct Reader<R: Ring, F> {
     pub(super) logs: HashMap<LogId, Log<R::File>, foldhash::fast::FixedState>,
     pub(super) tokens: Vec<Option<LogId>>,
     pub(super) free_tokens: Vec<u32>,
-    pub(super) ready: VecDeque<LogId>,
+    pub(super) rounds: Rounds,
+    /// Logs that wait for buffers of theirs to come home.
+    pub(super) crowded: Vec<LogId>,
+    pub(super) bell: Bell,
     pub(super) due: BTreeSet<(Mono, LogId)>,
     /// Feeds that an encoder's queue had no room for, in order.
     pub(super) waiting: VecDeque<Feed>,
@@ -203,6 +228,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         ledger: Arc<Ledger>,
         pool: Pool,
         permits: Permits,
+        bell: Bell,
         feeds: Vec<Arc<Feeds>>,
         outlets: Vec<Arc<Outlet>>,
         registry: &Registry,
@@ -219,7 +245,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             logs: HashMap::default(),
             tokens: Vec::new(),
             free_tokens: Vec::new(),
-            ready: VecDeque::new(),
+            rounds: Rounds::default(),
+            crowded: Vec::new(),
+            bell,
             due: BTreeSet::new(),
             waiting: VecDeque::new(),
             permits,
@@ -290,6 +318,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             self.make_ready(log);
         }
         self.grant();
+        self.heed_crowded();
         progress |= self.serve_ready(now);
         drained?;
         let due = self.due.first().map(|(due, _)| *due);
@@ -358,7 +387,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             None => {}
         }
         log.queued = true;
-        self.ready.push_back(id);
+        self.rounds.push(id, is_urgent(log));
     }
 
     /// Serves the log again then.
@@ -440,7 +469,6 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::base::bell::Bell;
     use crate::base::pool::Buffer;
     use crate::ledger::positions::Positions;
     use crate::machine::MachineFiles;
@@ -504,6 +532,7 @@ mod tests {
             pace_ms: 5,
             sweep_ms: 0,
             start_at: Vec::new(),
+            log_bytes_min: 0,
             roll: Arc::new(Roll::new(&Registry::default())),
         };
         let mut reader = Reader::new(
@@ -513,6 +542,7 @@ mod tests {
             Ledger::new(Vec::new(), vec![Bell::silent()], Positions::default()),
             Pool::new(1, 4096, Bell::silent()),
             Permits::new(1, Bell::silent()),
+            Bell::silent(),
             vec![Arc::new(Feeds::new(1, Bell::silent()))],
             Vec::new(),
             &Registry::default(),

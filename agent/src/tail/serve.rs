@@ -35,20 +35,21 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             progress = true;
         }
-        for _ in 0..self.ready.len() {
-            let Some(id) = self.ready.pop_front() else {
+        for _ in 0..self.rounds.begin() {
+            let Some(id) = self.rounds.pop() else {
                 break;
             };
             let Some(buf) = self.pool.take() else {
-                self.ready.push_front(id);
-                break;
+                self.rounds.give_back(id);
+                return progress;
             };
             if let Some(log) = self.logs.get_mut(&id) {
                 log.queued = false;
             }
             progress |= self.serve(id, buf, now);
         }
-        progress
+        // Who became ready meanwhile is served in the next round.
+        progress || !self.rounds.is_empty()
     }
 
     fn serve(&mut self, id: LogId, buf: Buffer, now: Mono) -> bool {
@@ -160,9 +161,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             return Step::Again;
         }
-        if pass.waits {
+        if pass.waits || self.is_crowded(id, at) {
             return Step::Idle(None);
         }
+        let Some(log) = self.logs.get_mut(&id) else {
+            return Step::Idle(None);
+        };
+        let pass = &log.passes[at];
         let file = pass.file;
         match self.is_proven(id, place) {
             Ok(true) => {}

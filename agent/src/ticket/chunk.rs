@@ -11,6 +11,7 @@ use crossbeam_queue::ArrayQueue;
 use super::{LogId, PassId, Source, Ticket};
 use crate::base::bell::Bell;
 use crate::base::pool::{Buffer, Permit};
+use crate::base::share::Held;
 
 /// A buffer of lines.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Chunk {
     pub ticket: Ticket,
     /// It ends the record that this was taken for.
     pub permit: Option<Permit>,
+    /// It counts among its log's buffers.
+    pub held: Option<Held>,
 }
 
 impl Chunk {

@@ -195,13 +195,7 @@ impl Life {
         let roll = Arc::new(Roll::new(&registry));
         let eye = |(number, alarm): (usize, Alarm)| {
             let pool = Pool::new(buffers, bytes, alarm.bell());
-            let settings = Settings {
-                number,
-                pace_ms: plan.wake.pace_ms,
-                sweep_ms: plan.wake.sweep_ms,
-                start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
-                roll: Arc::clone(&roll),
-            };
+            let settings = Settings::of(plan, number, &roll);
             let reader = Reader::new(
                 settings,
                 SimRing::new(number, world.clone(), rng.fork()),
@@ -209,6 +203,7 @@ impl Life {
                 Arc::clone(&ledger),
                 pool.clone(),
                 Permits::new(permits, alarm.bell()),
+                alarm.bell(),
                 feeds.clone(),
                 outlets.clone(),
                 &registry,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod fair;
 mod flaky;
 mod open;
 mod ring;
@@ -151,6 +152,7 @@ impl Bench {
             pace_ms: 5,
             sweep_ms: 0,
             start_at: vec![StartAt::Beginning],
+            log_bytes_min: 1 << 20,
             roll: Arc::new(Roll::new(&registry)),
         };
         let reader = Reader::new(
@@ -160,6 +162,7 @@ impl Bench {
             Arc::clone(&ledger),
             Pool::new(4, 4096, Bell::silent()),
             Permits::new(1, Bell::silent()),
+            Bell::silent(),
             vec![Arc::clone(&feeds)],
             vec![Arc::new(outlet)],
             &registry,

@@ -24,7 +24,7 @@ fn long(name: &str, ends: bool) -> String {
 }
 
 /// Another log beside the bench's own.
-fn other_log(bench: &Bench, log: u32) -> Event {
+pub(super) fn other_log(bench: &Bench, log: u32) -> Event {
     let name = format!("other{log}");
     let source = Source {
         log: LogId(log),
