@@ -148,6 +148,22 @@ pub struct Limits {
     pub encoders: Option<usize>,
     /// How long a clean stop may take, in milliseconds.
     pub grace_ms: u64,
+    /// Bytes a second that the logs of one pod are read at; `None` = as fast as it goes.
+    pub pod_rate: Option<ByteSize>,
+    /// Bytes a second that the logs of one namespace are read at; `None` = as fast as it goes.
+    pub namespace_rate: Option<ByteSize>,
+    /// What is done with lines beyond a rate.
+    pub over_rate: OverRate,
+}
+
+/// What is done with lines beyond a rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverRate {
+    /// They are read later.
+    #[default]
+    Defer,
+    /// They are dropped, counted.
+    Drop,
 }
 
 impl Default for Limits {
@@ -159,6 +175,9 @@ impl Default for Limits {
             readers: None,
             encoders: None,
             grace_ms: 20_000,
+            pod_rate: None,
+            namespace_rate: None,
+            over_rate: OverRate::Defer,
         }
     }
 }

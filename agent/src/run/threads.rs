@@ -27,7 +27,7 @@ use crate::plan::Plan;
 use crate::plan::memory::{self, Memory};
 use crate::stage::Program;
 use crate::tail::eventfd::EventFd;
-use crate::tail::{MachineRing, Reader, Ring, Roll, Settings};
+use crate::tail::{MachineRing, Rates, Reader, Ring, Roll, Settings};
 use crate::ticket::Feeds;
 use crate::wake::{Ladder, Meter, Report, Wake};
 
@@ -250,6 +250,7 @@ impl Threads {
             pool: (buffers, buffer_bytes),
             permits: (threads.memory.permits / readers).max(1),
             roll: &roll,
+            rates: &Rates::new(&plan.limits, registry),
         };
         let io = rings.first().map_or("", |(ring, _)| ring.name());
         let mut reader_threads = Vec::new();
@@ -333,6 +334,7 @@ struct ReaderStart<'a> {
     pool: (usize, usize),
     permits: usize,
     roll: &'a Arc<Roll>,
+    rates: &'a Arc<Rates>,
 }
 
 impl ReaderStart<'_> {
@@ -345,7 +347,7 @@ impl ReaderStart<'_> {
     ) -> anyhow::Result<JoinHandle<()>> {
         let plan = self.plan;
         let pool = Pool::new(self.pool.0, self.pool.1, eventfd.bell());
-        let settings = Settings::of(plan, number, self.roll);
+        let settings = Settings::of(plan, number, self.roll, self.rates);
         let reader = Reader::new(
             settings,
             ring,

@@ -158,6 +158,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             .logs
             .entry(source.log)
             .or_insert_with(|| Log::new(Arc::clone(source), outputs, pace_ms));
+        if log.allowance.is_none() {
+            log.allowance = self.settings.rates.allow(source);
+        }
         log.ended = false;
         let files = &self.files;
         let mut known = None;

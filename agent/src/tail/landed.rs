@@ -205,6 +205,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
 
     /// The lines go to their encoder.
     fn emit(&mut self, id: LogId, at: usize, reading: Reading, buf: Buffer, cut: Cut, now: Mono) {
+        let dropped = cut.is_clean() && self.is_dropped(id, at, now);
         let Some(log) = self.logs.get_mut(&id) else {
             return;
         };
@@ -271,6 +272,11 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         self.reach(id, reading.file, end, &buf[..cut.take]);
+        if dropped {
+            ticket.settle();
+            return self.count_dropped(id, span, now);
+        }
+        self.spend(id, cut.take as u64, now);
         let (base, len, open_tail) = (start, cut.take, cut.in_line);
         self.feed(Feed::Chunk(Chunk {
             source,

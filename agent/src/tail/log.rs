@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::file::Tail;
+use super::rates::Allowance;
 use crate::base::outputs::OutputSet;
 use crate::base::pool::Permit;
 use crate::base::share::Share;
@@ -89,6 +90,8 @@ pub struct Log<H> {
     pub apart: OutputSet,
     /// Where the read under way belongs: the pass, and what was asked for.
     pub reading: Option<Reading>,
+    /// What it may read, where there are rates.
+    pub(super) allowance: Option<Allowance>,
     /// Its buffers at the encoder, once there were any.
     pub(super) share: Option<Arc<Share>>,
     /// It stands in the ready queue.
@@ -137,6 +140,7 @@ impl<H> Log<H> {
             passes: Vec::with_capacity(1),
             apart: outputs,
             reading: None,
+            allowance: None,
             share: None,
             queued: false,
             due: None,

@@ -30,6 +30,7 @@ mod open;
 mod opened;
 mod passes;
 pub mod pread;
+pub mod rates;
 pub mod reader;
 pub mod ring;
 pub mod roll;
@@ -39,6 +40,7 @@ mod tests;
 pub mod uring;
 
 pub use machine::MachineRing;
+pub use rates::Rates;
 pub use reader::{Reader, Settings, Turn};
 pub use ring::{Event, Ring, Token};
 pub use roll::Roll;

@@ -18,6 +18,7 @@ use super::fair::{Rounds, is_urgent};
 use super::file::{Tail, Watch};
 use super::found::Unopened;
 use super::log::{Due, Log};
+use super::rates::Rates;
 use super::ring::{Event, Ring, Token};
 use super::roll::Roll;
 use crate::base::bell::Bell;
@@ -54,6 +55,8 @@ pub struct Settings {
     /// Unsettled bytes of one log that no output finds too many: a batch and a record with the
     /// buffers they lie in.
     pub log_bytes_min: u64,
+    /// What pods and namespaces may read.
+    pub rates: Arc<Rates>,
     /// Where it writes down how its files are watched.
     pub roll: Arc<Roll>,
 }
@@ -61,7 +64,7 @@ pub struct Settings {
 impl Settings {
     /// Those of reader `number` for a plan.
     #[must_use]
-    pub fn of(plan: &Plan, number: usize, roll: &Arc<Roll>) -> Self {
+    pub fn of(plan: &Plan, number: usize, roll: &Arc<Roll>, rates: &Arc<Rates>) -> Self {
         let batch = plan.outputs.iter().map(|output| output.batch_bytes.0).max();
         let (record, buffer) = (plan.limits.record_bytes_max.0, plan.limits.buffer_bytes.0);
         Self {
@@ -70,6 +73,7 @@ impl Settings {
             sweep_ms: plan.wake.sweep_ms,
             start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
             log_bytes_min: batch.unwrap_or(0) + record + 2 * buffer,
+            rates: Arc::clone(rates),
             roll: Arc::clone(roll),
         }
     }
@@ -533,6 +537,7 @@ mod tests {
             sweep_ms: 0,
             start_at: Vec::new(),
             log_bytes_min: 0,
+            rates: Arc::default(),
             roll: Arc::new(Roll::new(&Registry::default())),
         };
         let mut reader = Reader::new(

@@ -164,6 +164,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if pass.waits || self.is_crowded(id, at) {
             return Step::Idle(None);
         }
+        if let Some(due) = self.is_deferred(id, now) {
+            return Step::Idle(Some(due));
+        }
         let Some(log) = self.logs.get_mut(&id) else {
             return Step::Idle(None);
         };

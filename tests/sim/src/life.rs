@@ -195,7 +195,7 @@ impl Life {
         let roll = Arc::new(Roll::new(&registry));
         let eye = |(number, alarm): (usize, Alarm)| {
             let pool = Pool::new(buffers, bytes, alarm.bell());
-            let settings = Settings::of(plan, number, &roll);
+            let settings = Settings::of(plan, number, &roll, &Arc::default());
             let reader = Reader::new(
                 settings,
                 SimRing::new(number, world.clone(), rng.fork()),

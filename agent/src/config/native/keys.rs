@@ -88,6 +88,12 @@ sections! {
         "encoders": "number or `auto`", "auto",
             "Encoder threads; `auto` = clamp(cpus - readers, 1, 16), fewer if `memory` is short.";
         "grace": "duration", "20s", "How long a clean stop may take.";
+        "pod_rate": "size, a second", "none",
+            "What the logs of one pod are read at, at the most; a second's bytes may come at once.";
+        "namespace_rate": "size, a second", "none",
+            "What the logs of one namespace are read at, at the most.";
+        "over_rate": "`defer` or `drop`", "defer",
+            "Whether what goes beyond a rate is read later, or dropped and counted by pod.";
     }
     /// Wake.
     WAKE = "wake" {

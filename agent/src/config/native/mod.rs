@@ -25,7 +25,9 @@ use super::tree::{Key, Node, Value};
 use crate::base::outputs::OUTPUTS_MAX;
 use crate::base::size::ByteSize;
 use crate::plan::memory::Memory;
-use crate::plan::{Entry, IoChoice, Limits, Pipeline, Plan, Privileges, RungChoice, Step, Wake};
+use crate::plan::{
+    Entry, IoChoice, Limits, OverRate, Pipeline, Plan, Privileges, RungChoice, Step, Wake,
+};
 
 /// Reader and encoder threads that may be asked for.
 const THREADS_MAX: u64 = 64;
@@ -47,6 +49,8 @@ const FACES: [(&str, IoChoice); 3] = [
     ("uring", IoChoice::Uring),
     ("pread", IoChoice::Pread),
 ];
+
+const OVER_RATES: [(&str, OverRate); 2] = [("defer", OverRate::Defer), ("drop", OverRate::Drop)];
 
 const SWITCH: [(&str, bool); 2] = [("true", true), ("false", false)];
 
@@ -199,7 +203,16 @@ fn limits(map: &Fields<'_>, report: &mut Report<'_>) -> Limits {
         readers: threads("readers", report),
         encoders: threads("encoders", report),
         grace_ms: map.duration("grace", default.grace_ms, 0, report),
+        pod_rate: rate(&map, "pod_rate", report),
+        namespace_rate: rate(&map, "namespace_rate", report),
+        over_rate: map.choice("over_rate", &OVER_RATES, default.over_rate, report),
     }
+}
+
+/// Bytes a second; none where the key is missing.
+fn rate(map: &Fields<'_>, name: &str, report: &mut Report<'_>) -> Option<ByteSize> {
+    map.get(name)?;
+    Some(map.size(name, ByteSize(1 << 20), 1 << 10..=1 << 40, report))
 }
 
 fn wake(map: &Fields<'_>, report: &mut Report<'_>) -> Wake {

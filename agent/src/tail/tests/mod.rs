@@ -16,7 +16,7 @@ use std::sync::Arc;
 use flaky::{Failing, FlakyFiles};
 
 use super::eventfd::EventFd;
-use super::{Event as RingEvent, MachineRing, Reader, Ring, Roll, Settings, Token};
+use super::{Event as RingEvent, MachineRing, Rates, Reader, Ring, Roll, Settings, Token};
 use crate::base::bell::Bell;
 use crate::base::count::Registry;
 use crate::base::outputs::OutputId;
@@ -27,7 +27,7 @@ use crate::discover::name::log_file;
 use crate::encode::Outlet;
 use crate::ledger::Ledger;
 use crate::ledger::positions::Positions;
-use crate::plan::{IoChoice, RungChoice, StartAt};
+use crate::plan::{IoChoice, Limits, RungChoice, StartAt};
 use crate::ticket::{Chunk, Feed, Feeds, LogId, Meta, Source};
 use crate::wake::{Ladder, Rung, WakeCounters};
 
@@ -110,7 +110,7 @@ struct Bench {
     kept: Vec<Chunk>,
     ledger: Arc<Ledger>,
     feeds: Arc<Feeds>,
-    registry: Registry,
+    registry: Arc<Registry>,
     now: Mono,
     known: BTreeSet<String>,
     lines: Vec<String>,
@@ -127,7 +127,7 @@ impl Bench {
     }
 
     fn start(dir: Arc<Directory>, positions: Positions) -> Self {
-        let registry = Registry::default();
+        let registry = Arc::new(Registry::default());
         let ledger = Ledger::new(vec!["out".to_owned()], vec![Bell::silent()], positions);
         let feeds = Arc::new(Feeds::new(64, Bell::silent()));
         let (mut wakes, _) = Ladder::choose(RungChoice::Inotify, &[], 1, 64);
@@ -153,6 +153,7 @@ impl Bench {
             sweep_ms: 0,
             start_at: vec![StartAt::Beginning],
             log_bytes_min: 1 << 20,
+            rates: Rates::new(&Limits::default(), &registry),
             roll: Arc::new(Roll::new(&registry)),
         };
         let reader = Reader::new(
