@@ -38,7 +38,7 @@ const FEEDS_MAX: usize = 4096;
 const DRAIN_MS: u64 = 20;
 
 /// News from discovery that may wait for one reader.
-const NEWS_MAX: usize = 16_384;
+const NEWS_MAX: usize = 4_096;
 
 /// A thread that can be rung.
 struct ParkBell(Unparker);
