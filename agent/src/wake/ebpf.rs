@@ -28,7 +28,7 @@ use smallvec::SmallVec;
 
 use super::btf::Types;
 use super::flags::Flags;
-use super::kind::Kinds;
+use super::kind::{FileSystems, Kinds};
 use super::slots::{Refusal, Slots};
 use super::{Rung, WakeCounters};
 
@@ -67,7 +67,7 @@ pub struct ProbeTime {
 #[derive(Debug)]
 pub(crate) struct Probes {
     rung: Rung,
-    kinds: Kinds,
+    systems: FileSystems,
     flags: Flags,
     tables: Mutex<Tables>,
     /// Holds the programs' attachments; they end with it.
@@ -119,9 +119,8 @@ struct Held {
 /// Loads and attaches one rung; an ear per reader, or why not.
 pub(crate) fn load(
     rung: Rung,
-    kinds: Kinds,
-    readers: u32,
-    files_max: u32,
+    mut systems: FileSystems,
+    (readers, files_max): (u32, u32),
     btf: &Btf,
     types: &Types,
 ) -> anyhow::Result<Vec<Ear>> {
@@ -131,7 +130,7 @@ pub(crate) fn load(
         .next_power_of_two()
         .max(4096);
     let mut ebpf = open(readers, slots, ring_bytes, btf, types)?;
-    let covered = attach(&mut ebpf, rung, kinds, btf, types)?;
+    systems.kinds = attach(&mut ebpf, rung, systems.kinds, btf, types)?;
     let flags = match ebpf.map("FLAGS") {
         Some(Map::Array(map)) => Flags::map(map.fd().as_fd(), slots)?,
         _ => anyhow::bail!("the embedded object has no array FLAGS"),
@@ -147,7 +146,7 @@ pub(crate) fn load(
     }
     let probes = Arc::new(Probes {
         rung,
-        kinds: covered,
+        systems,
         flags,
         tables: Mutex::new(tables),
         books: Book::of_loaded(&ebpf),
@@ -373,9 +372,9 @@ impl Ear {
         self.ring.as_fd()
     }
 
-    /// Whether the hooks see writes on this kind of file system.
+    /// Whether the hooks see writes to this file, or to files made in this directory.
     pub(crate) fn covers(&self, file: BorrowedFd<'_>) -> bool {
-        self.probes.kinds.holds(file)
+        self.probes.systems.holds(file)
     }
 
     /// The slot that now stands for the file, or why there is none.

@@ -13,7 +13,7 @@ use aya::Btf;
 use super::btf::Types;
 use super::ebpf::{self, Ear};
 use super::inotify::Inotify;
-use super::kind::Kinds;
+use super::kind::FileSystems;
 use super::{Rung, Wake};
 use crate::plan::RungChoice;
 
@@ -140,7 +140,7 @@ fn instance(skipped: &mut Vec<Skipped>) -> Option<Inotify> {
 
 /// What every probe rung needs.
 struct Ground {
-    kinds: Kinds,
+    roots: Vec<PathBuf>,
     btf: Btf,
     types: Types,
 }
@@ -158,7 +158,7 @@ impl Ground {
         let types = Types::of_kernel().map_err(|e| e.to_string())?;
         let btf = Btf::from_sys_fs().map_err(|e| e.to_string())?;
         Ok(Self {
-            kinds: Kinds::of(roots),
+            roots: roots.to_owned(),
             btf,
             types,
         })
@@ -166,7 +166,8 @@ impl Ground {
 
     fn load(&self, rung: Rung, readers: usize, files_max: u32) -> anyhow::Result<Vec<Ear>> {
         let readers = u32::try_from(readers)?;
-        ebpf::load(rung, self.kinds, readers, files_max, &self.btf, &self.types)
+        let systems = FileSystems::under(&self.roots);
+        ebpf::load(rung, systems, (readers, files_max), &self.btf, &self.types)
     }
 }
 

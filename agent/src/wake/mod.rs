@@ -19,8 +19,7 @@ mod flags;
 mod inotify;
 mod kind;
 mod ladder;
-#[cfg(test)]
-mod selftest;
+mod overlay;
 mod slots;
 mod survey;
 #[cfg(test)]

@@ -22,8 +22,9 @@ use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::{Ladder, Report, Rung, Wake, WakeCounters};
-use crate::plan::RungChoice;
+use tailwake::wake::{Ladder, Report, Rung, Wake, WakeCounters};
+
+use crate::choice;
 
 /// Files written to in turn.
 const FILES: usize = 4;
@@ -58,7 +59,7 @@ enum Fault {
 
 /// What came out.
 #[derive(Debug)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// The rung was loaded and run.
     Ran(Tally),
     /// The kernel refused the rung.
@@ -67,7 +68,7 @@ enum Outcome {
 
 /// The account of one run.
 #[derive(Clone, Debug)]
-struct Tally {
+pub(crate) struct Tally {
     /// The rung that woke every file.
     rung: Rung,
     /// Bursts written.
@@ -92,6 +93,13 @@ impl Tally {
     /// Whether nothing was left unread, altered or refused.
     fn is_clean(&self) -> bool {
         self.unread == 0 && self.altered == 0 && self.refused == 0
+    }
+}
+
+impl Outcome {
+    /// Whether the rung was run and left nothing unread.
+    pub(crate) fn is_clean(&self) -> bool {
+        matches!(self, Self::Ran(tally) if tally.is_clean())
     }
 }
 
@@ -124,7 +132,7 @@ impl fmt::Display for Outcome {
 ///
 /// # Errors
 /// When the files cannot be made or read.
-fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
+pub(crate) fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
     run_with(rung, dir, bursts, Fault::None)
 }
 
@@ -170,16 +178,6 @@ fn run_with(rung: Rung, dir: &Path, bursts: u64, fault: Fault) -> anyhow::Result
         refused: wake.meter().refused(),
         took: begun.elapsed(),
     }))
-}
-
-fn choice(rung: Rung) -> RungChoice {
-    match rung {
-        Rung::FexitPerformWrite => RungChoice::Fexit,
-        Rung::TracepointBtf => RungChoice::TpBtf,
-        Rung::RawTracepoint => RungChoice::RawTp,
-        Rung::Inotify => RungChoice::Inotify,
-        Rung::SweepOnly => RungChoice::Sweep,
-    }
 }
 
 /// What the two threads share.
