@@ -125,7 +125,8 @@ fn least_privilege() -> Result<()> {
     let status = Command::new(build::cargo())
         .current_dir(root())
         .args([
-            "test", "-q", "-p", "tailwake", "--test", "guard", "--test", "probe",
+            "test", "-q", "-p", "tailwake", "--test", "guard", "--test", "probe", "--test",
+            "stepdown",
         ])
         .env(build::OBJECT_VARIABLE, build::target().join("bpf/probes.o"))
         .status()?;

@@ -16,6 +16,7 @@
 
 mod ends;
 pub mod eventfd;
+mod fall;
 pub mod file;
 mod found;
 mod gzip;
@@ -23,6 +24,7 @@ pub mod identity;
 pub mod log;
 pub mod machine;
 mod opened;
+mod overlooked;
 mod passes;
 pub mod pread;
 pub mod reader;

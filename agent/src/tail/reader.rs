@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use super::file::{Tail, Watch};
 use super::found::Unopened;
 use super::log::Log;
+use super::overlooked::{Overlooked, rouse};
 use super::ring::{Event, Ring, Token};
 use super::roll::Roll;
 use crate::base::count::{Counter, Registry};
@@ -162,6 +163,7 @@ pub struct Reader<R: Ring, F> {
     pub(super) waiting: VecDeque<Feed>,
     pub(super) next_pass: u32,
     next_sweep: Mono,
+    pub(super) overlooked: Overlooked,
     /// Logs of which nothing could be opened, as it was gone already.
     pub(super) unseen: BTreeSet<LogId>,
     /// What the wake source had counted at the last look, and the next look for refusals.
@@ -208,6 +210,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             waiting: VecDeque::new(),
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
+            overlooked: Overlooked::default(),
             unseen: BTreeSet::new(),
             counted: WakeCounters::default(),
             events_refused: 0,
@@ -254,10 +257,14 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         self.events = events;
+        if self.ring.step_down() {
+            self.watch_anew();
+        }
         let alarm = self.heed_wake_source(now);
         if alarm || (self.settings.sweep_ms > 0 && now >= self.next_sweep) {
             self.sweep(now);
         }
+        self.look_again(now);
         while let Some(&(due, log)) = self.due.first()
             && due <= now
         {
@@ -273,11 +280,14 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let waiting = (!self.waiting.is_empty()).then(|| now.plus_ms(WAITING_MS));
         Ok(Turn {
             progress,
-            deadline: [due, sweep, waiting].into_iter().flatten().min(),
+            deadline: [due, sweep, waiting, self.overlooked.due()]
+                .into_iter()
+                .flatten()
+                .min(),
         })
     }
 
-    fn woken(&mut self, token: Token) {
+    pub(super) fn woken(&mut self, token: Token) {
         let Some(id) = self.tokens.get(token.0 as usize).copied().flatten() else {
             return;
         };
@@ -378,21 +388,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     continue;
                 };
                 self.ledger.saw(*id, tail.id, stat.size);
-                let plain = tail.packed.is_none();
-                let asleep = plain && (tail.watch == Watch::Asleep || !tail.watched);
-                if asleep && stat.size != tail.seen_end {
-                    tail.set_watch(Watch::Awake);
-                    tail.proven = false;
-                    tail.entry.late.add(u64::from(tail.watched));
-                    found.push((*id, tail.watched));
+                if rouse(tail, stat.size) {
+                    found.push(((*id, tail.id), tail.watched));
                 }
             }
         }
-        for (id, late) in found {
-            if late {
-                self.count.late.add(1);
-            }
-            self.make_ready(id);
+        for (file, watched) in found {
+            self.found_late(file, watched, now);
         }
     }
 }

@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_ebpf::{BLOOM_BYTES, COUNT_FIRED, COUNT_REFUSED, Place, READERS_MAX};
@@ -67,8 +68,9 @@ pub struct ProbeTime {
 #[derive(Debug)]
 pub(crate) struct Probes {
     rung: Rung,
-    systems: FileSystems,
-    flags: Flags,
+    pub(super) systems: FileSystems,
+    pub(super) flags: Flags,
+    given_up: AtomicBool,
     tables: Mutex<Tables>,
     /// Holds the programs' attachments; they end with it.
     ebpf: Mutex<Ebpf>,
@@ -148,6 +150,7 @@ pub(crate) fn load(
         rung,
         systems,
         flags,
+        given_up: AtomicBool::new(false),
         tables: Mutex::new(tables),
         books: Book::of_loaded(&ebpf),
         ebpf: Mutex::new(ebpf),
@@ -315,6 +318,16 @@ impl Probes {
         map.is_some_and(|map| map.is_ok_and(|map| map.get(&COUNT_FIRED, 0).is_ok()))
     }
 
+    /// Gives the rung up, for all readers; true for the first who does.
+    pub(super) fn give_up(&self) -> bool {
+        !self.given_up.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether it was given up.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::SeqCst)
+    }
+
     /// How the attached programs have run.
     pub(crate) fn times(&self) -> Vec<ProbeTime> {
         self.books.iter().filter_map(Book::read).collect()
@@ -374,11 +387,27 @@ impl Ear {
 
     /// Whether the hooks see writes to this file, or to files made in this directory.
     pub(crate) fn covers(&self, file: BorrowedFd<'_>) -> bool {
-        self.probes.systems.holds(file)
+        !self.is_given_up() && self.probes.systems.holds(file)
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.probes.is_given_up()
     }
 
     /// The slot that now stands for the file, or why there is none.
     pub(crate) fn watch(&mut self, token: u32, number: u64) -> io::Result<Result<u32, Refusal>> {
+        let slot = match self.hold(number)? {
+            Ok(slot) => slot,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Some(Some(held)) = self.held.get_mut(slot as usize) {
+            held.tokens.push(token);
+        }
+        Ok(Ok(slot))
+    }
+
+    /// The same with nobody to wake.
+    pub(super) fn hold(&mut self, number: u64) -> io::Result<Result<u32, Refusal>> {
         let mut tables = lock(&self.probes.tables);
         let given = match tables.slots.take(number, self.reader) {
             Ok(given) => given,
@@ -399,9 +428,6 @@ impl Ear {
                 number,
                 tokens: SmallVec::new(),
             });
-        }
-        if let Some(Some(held)) = self.held.get_mut(given.slot as usize) {
-            held.tokens.push(token);
         }
         Ok(Ok(given.slot))
     }
@@ -435,7 +461,8 @@ impl Ear {
             // The item is dropped, hence consumed, before its tokens are known to anybody.
             match self.held.get(event.0 as usize) {
                 Some(Some(held)) if held.generation == event.1 => {
-                    self.counters.events += 1;
+                    // A canary's wakes nobody.
+                    self.counters.events += u64::from(!held.tokens.is_empty());
                     woken.extend_from_slice(&held.tokens);
                 }
                 Some(_) | None => self.counters.stale += 1,

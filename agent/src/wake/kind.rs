@@ -1,9 +1,11 @@
 //! Which file systems the log roots lie on: each hook sees only some.
 
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{StatFs, fstatfs, statfs};
+use rustix::fs::{Mode, OFlags, StatFs, fstatfs, openat, statfs};
 
 use super::overlay::{OVERLAY, Overlay};
 
@@ -81,6 +83,16 @@ impl FileSystems {
             self.kinds.add(self::magic(&upper));
             self.overlays.push(overlay);
         }
+    }
+
+    /// A file without a name, written where the directory's files are written.
+    pub(crate) fn nameless(&self, directory: &Path) -> io::Result<File> {
+        let place = File::open(directory)?;
+        let mut overlays = self.overlays.iter();
+        let overlay = overlays.find(|overlay| overlay.holds(place.as_fd()));
+        let place = overlay.map_or(place.as_fd(), Overlay::upper);
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        Ok(openat(place, c".", flags, Mode::RUSR | Mode::WUSR)?.into())
     }
 
     /// Whether writes to the file, or to files that are made in the directory, are seen by hooks for
