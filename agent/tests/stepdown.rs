@@ -91,7 +91,10 @@ fn a_deaf_rung_is_given_up_once_and_every_file_is_read_again() {
         status["late_finds"].as_u64(),
     );
     assert!(wakes > before.0 && late == before.1, "{status}");
-    let said = agent.log().matches("no longer announce writes").count();
+    let said = agent
+        .log()
+        .matches("no longer announce every write")
+        .count();
     assert_eq!(said, 1, "{}", agent.log());
     let metrics = agent.metrics();
     assert!(

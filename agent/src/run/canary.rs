@@ -42,12 +42,12 @@ impl Asker {
                     return;
                 }
                 roll.rounds.add(1);
-                if let Some(deaf) = canaries.ask() {
+                if let Some(cause) = canaries.ask() {
                     roll.stepdowns.add(1);
                     tracing::error!(
-                        rung = rung.name(), directory = %deaf.display(),
-                        "the probes no longer announce writes; all files go to inotify until the \
-                         next start"
+                        rung = rung.name(), %cause,
+                        "the probes no longer announce every write; all files go to inotify until \
+                         the next start"
                     );
                     readers.iter().for_each(Bell::ring);
                     return;

@@ -3,6 +3,7 @@
 //! ```text
 //! keep (at start): a file without a name on each file system that the rung serves, held in a slot
 //! ask: clear the flag -> append -> is it set?  three times no -> the rung is given up, by all readers
+//! the kernel counts the runs of a probe that it left out (`preempt.rs`): any is a cause too
 //! ```
 //!
 //! 1. A probe sets the flag before the write returns, so nothing is waited for.
@@ -66,20 +67,31 @@ impl Canaries {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there is nothing to ask.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.kept.is_empty()
+        self.probes.is_none()
     }
 
-    /// Appends to each. The directory whose append was not announced, when the rung is given up for
-    /// it: readers notice by [`Wake::step_down`].
-    pub fn ask(&mut self) -> Option<&Path> {
+    /// Asks each. The cause, when the rung is given up for it: readers notice by [`Wake::step_down`].
+    pub fn ask(&mut self) -> Option<String> {
         let probes = self.probes.as_ref()?;
         let mut all = self.kept.iter_mut();
-        let deaf = all.position(|canary| !canary.is_heard(probes))?;
-        let given_up = probes.give_up();
-        given_up.then(|| &*self.kept[deaf].directory)
+        let deaf = all.find_map(|canary| {
+            let heard = canary.is_heard(probes);
+            let said = || {
+                format!(
+                    "an append in {} was not announced",
+                    canary.directory.display()
+                )
+            };
+            (!heard).then(said)
+        });
+        let left_out = probes.left_out();
+        let busy =
+            (left_out > 0).then(|| format!("the kernel left out {left_out} runs of a probe"));
+        let cause = deaf.or(busy)?;
+        probes.give_up().then_some(cause)
     }
 }
 

@@ -318,6 +318,13 @@ impl Probes {
         map.is_some_and(|map| map.is_ok_and(|map| map.get(&COUNT_FIRED, 0).is_ok()))
     }
 
+    /// Runs that the kernel left out since another of the same program had not ended: each may have
+    /// been a write that nobody was told of.
+    pub(super) fn left_out(&self) -> u64 {
+        let of = |book: &Book| number(&book.text()?, "recursion_misses:");
+        self.books.iter().filter_map(of).sum()
+    }
+
     /// Gives the rung up, for all readers; true for the first who does.
     pub(super) fn give_up(&self) -> bool {
         !self.given_up.swap(true, Ordering::SeqCst)
@@ -356,20 +363,28 @@ impl Book {
     }
 
     /// Each read from the start shows the counts as they are by then.
-    fn read(&self) -> Option<ProbeTime> {
+    fn text(&self) -> Option<String> {
         let mut bytes = [0; 1024];
         let length = self.page.read_at(&mut bytes, 0).ok()?;
-        let text = std::str::from_utf8(bytes.get(..length)?).ok()?;
-        let number = |key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-            line.trim().parse().ok()
-        };
+        std::str::from_utf8(bytes.get(..length)?)
+            .ok()
+            .map(str::to_owned)
+    }
+
+    fn read(&self) -> Option<ProbeTime> {
+        let text = self.text()?;
         Some(ProbeTime {
             name: self.name.clone(),
-            run_ns: number("run_time_ns:")?,
-            runs: number("run_cnt:")?,
+            run_ns: number(&text, "run_time_ns:")?,
+            runs: number(&text, "run_cnt:")?,
         })
     }
+}
+
+/// The number behind the key that begins a line.
+fn number(page: &str, key: &str) -> Option<u64> {
+    let line = page.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().parse().ok()
 }
 
 impl Ear {

@@ -14,6 +14,7 @@ use super::btf::Types;
 use super::ebpf::{self, Ear};
 use super::inotify::Inotify;
 use super::kind::FileSystems;
+use super::preempt;
 use super::{Rung, Wake};
 use crate::plan::RungChoice;
 
@@ -165,6 +166,11 @@ impl Ground {
     }
 
     fn load(&self, rung: Rung, readers: usize, files_max: u32) -> anyhow::Result<Vec<Ear>> {
+        if rung == Rung::FexitPerformWrite
+            && let Some(why) = preempt::why_not_trampolines()
+        {
+            anyhow::bail!(why);
+        }
         let readers = u32::try_from(readers)?;
         let systems = FileSystems::under(&self.roots);
         ebpf::load(rung, systems, (readers, files_max), &self.btf, &self.types)

@@ -23,6 +23,7 @@ mod inotify;
 mod kind;
 mod ladder;
 mod overlay;
+mod preempt;
 mod slots;
 mod survey;
 #[cfg(test)]

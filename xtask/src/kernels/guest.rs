@@ -30,11 +30,12 @@ const MODULES: [&str; 8] = [
 
 const BUSYBOX: &str = "/bin/busybox";
 
-/// The disks in the guest's order: who makes it, and its size; the file systems' own least sizes.
+/// The disks in the guest's order: who makes it, and its size: holes, but for what is
+/// written there.
 const DISKS: [(&str, &[&str], u64); 3] = [
-    ("ext4", &["mkfs.ext4", "-q", "-F"], 128 << 20),
-    ("xfs", &["mkfs.xfs", "-q", "-f"], 512 << 20),
-    ("btrfs", &["mkfs.btrfs", "-q", "-f"], 256 << 20),
+    ("ext4", &["mkfs.ext4", "-q", "-F"], 1 << 30),
+    ("xfs", &["mkfs.xfs", "-q", "-f"], 1 << 30),
+    ("btrfs", &["mkfs.btrfs", "-q", "-f"], 1 << 30),
 ];
 
 /// Programs and the packages that bring them.
@@ -68,7 +69,7 @@ pub(super) struct Guest<'a> {
     /// Lines of `tests/kernel/init`: where, program, words.
     pub(super) cases: &'a [String],
     /// Seconds after which it is ended.
-    pub(super) limit: u32,
+    pub(super) limit: u64,
 }
 
 /// Installs what is missing.
@@ -162,8 +163,7 @@ impl Guest<'_> {
         command.arg(limit.to_string()).arg("qemu-system-x86_64");
         command.args("-M q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024".split(' '));
         command.args("-nographic -no-reboot -net none".split(' '));
-        // Preemption in the kernel: a writer may lose its CPU between the hook and its return.
-        let line = "console=ttyS0 quiet panic=-1 preempt=full";
+        let line = "console=ttyS0 quiet panic=-1";
         command
             .args(["-append", line, "-kernel"])
             .arg(kernel.image());

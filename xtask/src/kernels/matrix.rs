@@ -52,6 +52,11 @@ agent's own `wake` room watches, in each way, on each rung and file system. `car
 A rung serves a file system only where every way of appending says `end`; elsewhere its files are watched by inotify.
 Stores through a mapping (`mmap`) are seen by no hook and not by inotify: the sweep finds the file when its size has
 changed. An overlay's file is watched at the inode of its upper file system.
+
+On a preemptible kernel (`preempt=full` or `lazy`, PREEMPT_RT) fexit is no rung: a trampoline leaves its program out where
+the same one was preempted on that CPU, and that write is announced to nobody. The tracepoints, which run with preemption
+off, and inotify lose none there. Where the model cannot be told at start, the kernel's count of programs left out gives
+the rung up while the agent runs.
 ";
 
 /// By file system, rung and way.

@@ -15,7 +15,7 @@ mod guest;
 mod matrix;
 mod stock;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -39,12 +39,15 @@ pub struct Kernels {
     /// Only the races of arming and writing, so many on each rung.
     #[arg(long, value_name = "COUNT")]
     pub races: Option<u64>,
+    /// With `--races`: on this machine's own kernel, on each rung that it loads.
+    #[arg(long, requires = "races")]
+    pub here: bool,
     /// Bursts per case of the path test.
     #[arg(long, default_value_t = 10_000)]
     pub bursts: u64,
-    /// Seconds after which a guest is ended.
-    #[arg(long, default_value_t = 420)]
-    pub limit: u32,
+    /// Seconds after which a guest is ended, in place of 420 and one for each 20 races.
+    #[arg(long)]
+    pub limit: Option<u64>,
     /// Runs this agent instead of building one.
     #[arg(long)]
     pub agent: Option<PathBuf>,
@@ -93,6 +96,9 @@ const RACES: [(&str, &str); 6] = [
     ("ext4", "inotify"),
 ];
 
+/// How wake_proof ends when the kernel refuses the rung.
+const NOT_LOADED: i32 = 2;
+
 /// Races of each kind when they are not what was asked for.
 const RACES_FEW: u64 = 500;
 
@@ -117,6 +123,10 @@ pub fn run_default() -> Result<()> {
 /// # Errors
 /// The first kernel on which a case failed, or whose table is not the page's.
 pub fn run(kernels: &Kernels) -> Result<()> {
+    if let Some(count) = kernels.races.filter(|_| kernels.here) {
+        build::probes(kernels.yes)?;
+        return races_here(&build_proof()?, count);
+    }
     guest::tools(kernels.yes)?;
     let agent = match &kernels.agent {
         Some(agent) => agent.clone(),
@@ -132,6 +142,9 @@ pub fn run(kernels: &Kernels) -> Result<()> {
         ("harness", &*harness),
         ("wake_proof", &*proof),
     ];
+    let limit = kernels
+        .limit
+        .unwrap_or(420 + kernels.races.unwrap_or(0) / 20);
     let all = SERIES.map(str::to_owned);
     let chosen = if kernels.series.is_empty() {
         &all[..]
@@ -146,12 +159,26 @@ pub fn run(kernels: &Kernels) -> Result<()> {
             folder: &target().join("kernels"),
             programs: &programs,
             cases: &cases,
-            limit: kernels.limit,
+            limit,
         };
         let said = guest.run()?;
         judge(&kernel, &cases, &said)?;
         if kernels.races.is_none() {
             said.matrix.publish(series, kernels.check)?;
+        }
+    }
+    Ok(())
+}
+
+/// The rungs of this machine's kernel; one that does not load says why.
+fn races_here(proof: &Path, count: u64) -> Result<()> {
+    let directory = target().join("races");
+    for rung in ["fexit", "tp_btf", "raw_tp", "inotify"] {
+        let mut command = Command::new(proof);
+        command.args(["races", "--rung", rung, "--count", &count.to_string()]);
+        let status = command.arg("--directory").arg(&directory).status()?;
+        if !status.success() && status.code() != Some(NOT_LOADED) {
+            bail!("the races on {rung} ended with {status}");
         }
     }
     Ok(())
