@@ -120,12 +120,24 @@ pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The guard's tests again with the probes embedded, so that the ladder has something to lose.
+/// The tests that need a rung again with the probes embedded: the guard has something to lose, a rung
+/// can go deaf, and the races are run on what this kernel loads.
 fn least_privilege() -> Result<()> {
     let status = Command::new(build::cargo())
         .current_dir(root())
         .args([
-            "test", "-q", "-p", "tailwake", "--test", "guard", "--test", "probe",
+            "test",
+            "-q",
+            "-p",
+            "tailwake",
+            "--test",
+            "guard",
+            "--test",
+            "probe",
+            "--test",
+            "stepdown",
+            "--example",
+            "wake_proof",
         ])
         .env(build::OBJECT_VARIABLE, build::target().join("bpf/probes.o"))
         .status()?;

@@ -12,6 +12,7 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::sync::{Parker, Unparker};
 
 use super::Options;
+use super::canary::Asker;
 use super::health::{Beating, Health};
 use crate::base::bell::{Bell, Ring as Rings};
 use crate::base::count::Registry;
@@ -29,7 +30,7 @@ use crate::stage::Program;
 use crate::tail::eventfd::EventFd;
 use crate::tail::{MachineRing, Rates, Reader, Ring, Roll, Settings};
 use crate::ticket::Feeds;
-use crate::wake::{Ladder, Meter, Report, Wake};
+use crate::wake::{Canaries, Ladder, Meter, Report, Wake};
 
 /// Feeds that may wait for one encoder; chunks are bounded by the pool long before.
 const FEEDS_MAX: usize = 4096;
@@ -103,6 +104,7 @@ pub(super) struct Threads {
     reader_bells: Vec<Bell>,
     encoder_bells: Vec<Bell>,
     readers: Vec<JoinHandle<()>>,
+    asker: Asker,
     encoders: Vec<JoinHandle<()>>,
 }
 
@@ -121,6 +123,7 @@ pub(super) struct Attached {
     rings: Vec<(MachineRing, EventFd)>,
     report: Report,
     meter: Meter,
+    canaries: Canaries,
 }
 
 impl Attached {
@@ -135,7 +138,12 @@ impl Attached {
         let memory = Memory::threads(plan, cpus).map_err(anyhow::Error::msg)?;
         let readers = memory.readers;
         tracing::info!(readers, encoders = memory.encoders, memory = %memory.memory, "memory ceiling");
-        let (wakes, report) = Ladder::choose(plan.wake.rung, &roots(plan), readers, FILES_MAX);
+        let mut roots = roots(plan);
+        let (mut wakes, report) = Ladder::choose(plan.wake.rung, &roots, readers, FILES_MAX);
+        // The roots may be read-only here; the state directory often lies on their file system.
+        roots.push(plan.state.clone());
+        let first = wakes.first_mut();
+        let canaries = first.map(|wake| wake.canaries(&roots)).unwrap_or_default();
         let meter = wakes.first().map(Wake::meter).unwrap_or_default();
         let mut rings = Vec::new();
         for wake in wakes {
@@ -149,6 +157,7 @@ impl Attached {
             rings,
             report,
             meter,
+            canaries,
         })
     }
 
@@ -174,6 +183,7 @@ impl Threads {
             rings,
             report,
             meter,
+            canaries,
         } = attached;
         let (readers, encoders) = (threads.readers, threads.encoders);
         let clock = MachineClock::new();
@@ -266,6 +276,8 @@ impl Threads {
             });
             reader_threads.push(start.reader(number, ring, &eventfd, (queue, heard))?);
         }
+        let (rung, bells) = (report.rung, reader_bells.clone());
+        let asker = Asker::start(canaries, rung, plan.wake.sweep_ms, &roll, bells)?;
         Ok(Self {
             roll,
             meter,
@@ -282,13 +294,15 @@ impl Threads {
             reader_bells,
             encoder_bells,
             readers: reader_threads,
+            asker,
             encoders: encoder_threads,
         })
     }
 
     /// Tells the readers to end.
-    pub(super) fn stop(&self) {
+    pub(super) fn stop(&mut self) {
         self.health.ending();
+        self.asker.stop();
         self.stop_readers.store(true, Ordering::SeqCst);
         self.reader_bells.iter().for_each(Bell::ring);
     }

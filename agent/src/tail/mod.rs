@@ -19,6 +19,7 @@
 mod ends;
 pub mod eventfd;
 mod fair;
+mod fall;
 pub mod file;
 mod found;
 mod gzip;
@@ -28,6 +29,7 @@ pub mod log;
 pub mod machine;
 mod open;
 mod opened;
+mod overlooked;
 mod passes;
 pub mod pread;
 pub mod rates;

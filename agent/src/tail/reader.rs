@@ -18,6 +18,7 @@ use super::fair::{Rounds, is_urgent};
 use super::file::{Tail, Watch};
 use super::found::Unopened;
 use super::log::{Due, Log};
+use super::overlooked::{Overlooked, rouse};
 use super::rates::Rates;
 use super::ring::{Event, Ring, Token};
 use super::roll::Roll;
@@ -204,6 +205,7 @@ pub struct Reader<R: Ring, F> {
     pub(super) in_line: VecDeque<(LogId, PassId)>,
     pub(super) next_pass: u32,
     next_sweep: Mono,
+    pub(super) overlooked: Overlooked,
     /// Logs of which nothing could be opened, as it was gone already.
     pub(super) unseen: BTreeSet<LogId>,
     /// What the wake source had counted at the last look, and the next look for refusals.
@@ -258,6 +260,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             in_line: VecDeque::new(),
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
+            overlooked: Overlooked::default(),
             unseen: BTreeSet::new(),
             counted: WakeCounters::default(),
             events_refused: 0,
@@ -305,6 +308,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         self.events = events;
+        if self.ring.step_down() {
+            self.watch_anew();
+        }
         let alarm = self.heed_wake_source(now);
         if alarm || (self.settings.sweep_ms > 0 && now >= self.next_sweep) {
             self.sweep(now);
@@ -312,6 +318,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if self.open_again_at.is_some_and(|at| at <= now) {
             self.open_again(now);
         }
+        self.look_again(now);
         while let Some(&(due, log)) = self.due.first()
             && due <= now
         {
@@ -330,14 +337,20 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let waiting = (!self.waiting.is_empty()).then(|| now.plus_ms(WAITING_MS));
         Ok(Turn {
             progress,
-            deadline: [due, sweep, waiting, self.open_again_at]
-                .into_iter()
-                .flatten()
-                .min(),
+            deadline: [
+                due,
+                sweep,
+                waiting,
+                self.open_again_at,
+                self.overlooked.due(),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
         })
     }
 
-    fn woken(&mut self, token: Token) {
+    pub(super) fn woken(&mut self, token: Token) {
         let Some(id) = self.tokens.get(token.0 as usize).copied().flatten() else {
             return;
         };
@@ -446,21 +459,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     continue;
                 };
                 self.ledger.saw(*id, tail.id, stat.size);
-                let plain = tail.packed.is_none();
-                let asleep = plain && (tail.watch == Watch::Asleep || !tail.watched);
-                if asleep && stat.size != tail.seen_end {
-                    tail.set_watch(Watch::Awake);
-                    tail.proven = false;
-                    tail.entry.late.add(u64::from(tail.watched));
-                    found.push((*id, tail.watched));
+                if rouse(tail, stat.size) {
+                    found.push(((*id, tail.id), tail.watched));
                 }
             }
         }
-        for (id, late) in found {
-            if late {
-                self.count.late.add(1);
-            }
-            self.make_ready(id);
+        for (file, watched) in found {
+            self.found_late(file, watched, now);
         }
     }
 }

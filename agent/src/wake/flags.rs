@@ -79,6 +79,12 @@ impl Flags {
         }
     }
 
+    /// Whether a write was announced since the slot was armed.
+    pub(crate) fn is_set(&self, slot: u32) -> bool {
+        self.at(slot)
+            .is_some_and(|shared| shared.flag.load(Ordering::SeqCst) != 0)
+    }
+
     /// The end that the last writer announced; 0 when none has.
     pub(crate) fn end(&self, slot: u32) -> u64 {
         self.at(slot)
