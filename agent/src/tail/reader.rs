@@ -56,6 +56,8 @@ pub struct Settings {
     /// Unsettled bytes of one log that no output finds too many: a batch and a record with the
     /// buffers they lie in.
     pub log_bytes_min: u64,
+    /// The longest record, in bytes of text.
+    pub record_bytes_max: u64,
     /// What pods and namespaces may read.
     pub rates: Arc<Rates>,
     /// Where it writes down how its files are watched.
@@ -74,6 +76,7 @@ impl Settings {
             sweep_ms: plan.wake.sweep_ms,
             start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
             log_bytes_min: batch.unwrap_or(0) + record + 2 * buffer,
+            record_bytes_max: record,
             rates: Arc::clone(rates),
             roll: Arc::clone(roll),
         }
@@ -542,6 +545,7 @@ mod tests {
             sweep_ms: 0,
             start_at: Vec::new(),
             log_bytes_min: 0,
+            record_bytes_max: 1 << 20,
             rates: Arc::default(),
             roll: Arc::new(Roll::new(&Registry::default())),
         };

@@ -117,7 +117,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 return Step::Idle(None);
             };
             let pass = &mut log.passes[at];
-            (pass.file, pass.offset, pass.dry) = (oldest, 0, 0);
+            pass.enter(oldest);
             pass.skips = true;
             return Step::Again;
         };
@@ -137,7 +137,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 .ledger
                 .next_unsettled(id, pass.file, output, pass.offset);
             let pass = &mut log.passes[at];
-            pass.offset = from;
+            if pass.offset != from {
+                (pass.offset, pass.scan, pass.through) = (from, None, false);
+            }
             match to {
                 Some(to) => asked = asked.min((to - from) as usize),
                 None if newest => pass.skips = false,
@@ -155,9 +157,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let another = next.place.attempt != tail.place.attempt;
             let next = next.id;
             let pass = &mut log.passes[at];
-            (pass.file, pass.offset, pass.dry) = (next, 0, 0);
+            pass.enter(next);
             if another {
-                self.finish(id, at);
+                self.finish(id, at, now);
             }
             return Step::Again;
         }
@@ -191,8 +193,6 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         } else if pass.flush.is_some_and(|due| due <= now) {
             // Lines of one stream wait for a record that the other has left open: long enough.
             flush = true;
-        } else if let Some(due) = pass.flush.filter(|_| tail.watch == Watch::Asleep) {
-            return Step::Idle(Some(due));
         } else if tail.watch == Watch::Asleep && tail.seen_end <= taken {
             // Between the rename and the new file, which may take long, the old one is written to.
             if newest && !tail.gone && !log.ended {
@@ -209,14 +209,26 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 tail.set_watch(Watch::Armed);
             }
         }
-        let pass = &log.passes[at];
+        let pass = &mut log.passes[at];
+        pass.through |= last || flush;
+        if pass.through {
+            pass.scan = None;
+        }
+        let offset = pass.scan.map_or(pass.offset, |scan| scan.at);
+        asked -= usize::try_from(offset - pass.offset).map_or(asked, |scanned| scanned.min(asked));
+        if asked == 0 && pass.scan.is_some() {
+            // What comes next is another's, or was settled before: the record ends here.
+            pass.through = true;
+            return Step::Again;
+        }
         Step::Read(Reading {
             pass: pass.id,
             file: pass.file,
-            offset: pass.offset,
+            offset,
             asked,
             last,
             flush,
+            scan: pass.scan.is_some(),
         })
     }
 

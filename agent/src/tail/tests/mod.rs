@@ -153,6 +153,7 @@ impl Bench {
             sweep_ms: 0,
             start_at: vec![StartAt::Beginning],
             log_bytes_min: 1 << 20,
+            record_bytes_max: 1 << 20,
             rates: Rates::new(&Limits::default(), &registry),
             roll: Arc::new(Roll::new(&registry)),
         };
