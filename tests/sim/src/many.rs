@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::run::{Summary, run};
+use crate::scenario::{SEEDS, Scenario};
 
 /// Exit code of a run with a seed that failed: 3, which neither cargo nor a panic gives.
 pub const FAILED: u8 = 3;
@@ -61,6 +62,20 @@ impl fmt::Display for Total {
 /// to, and those that failed with their reason.
 #[must_use]
 pub fn run_all(seeds: u64, until_red: bool) -> (Total, Vec<(u64, String)>) {
+    play(seeds, until_red, &|seed| run(seed, false))
+}
+
+/// Plays a scenario with all its seeds, as `run_all` does.
+#[must_use]
+pub fn run_scenario(scenario: &Scenario, until_red: bool) -> (Total, Vec<(u64, String)>) {
+    play(SEEDS, until_red, &|seed| scenario.run(seed, false))
+}
+
+fn play(
+    seeds: u64,
+    until_red: bool,
+    one: &(dyn Fn(u64) -> Result<Summary, String> + Sync),
+) -> (Total, Vec<(u64, String)>) {
     let total = Total {
         seeds,
         ..Total::default()
@@ -77,7 +92,7 @@ pub fn run_all(seeds: u64, until_red: bool) -> (Total, Vec<(u64, String)>) {
             if seed >= seeds || (until_red && red()) {
                 return;
             }
-            let done = catch_unwind(AssertUnwindSafe(|| run(seed, false)));
+            let done = catch_unwind(AssertUnwindSafe(|| one(seed)));
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             match done {
                 Ok(Ok(summary)) => found.0.add(&summary),

@@ -12,7 +12,7 @@ use crate::books::Books;
 use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::world::{Key, World};
-use crate::writer::{Kind, Writer};
+use crate::writer::{Generation, Kind, Writer};
 
 /// Pods that a run may see.
 const PODS_MAX: usize = 4;
@@ -100,6 +100,28 @@ impl Node {
             writers,
             age: Age::Made,
         });
+    }
+
+    /// A pod of one container that runs at once, with an empty file; gives its number.
+    pub(crate) fn run_pod(&mut self, pod: &str, books: &mut Books) -> usize {
+        let number = self.pods.len();
+        let directory = self.root.join(format!("work_{pod}_0a-{number}"));
+        let container = books.container("work", pod, "app");
+        let mut writer = Writer::new(container, Kind::Plain, &directory.join("app"));
+        self.world.make_directory(&directory);
+        self.world.make_directory(writer.directory());
+        writer.open(&self.world, &self.trace);
+        self.pods.push(Pod {
+            directory,
+            writers: vec![writer],
+            age: Age::Runs,
+        });
+        number
+    }
+
+    /// The container of a pod that was made by `run_pod`.
+    pub(crate) fn writer(&mut self, pod: usize) -> &mut Writer {
+        &mut self.pods[pod].writers[0]
     }
 
     fn running(&mut self) -> impl Iterator<Item = &mut Writer> {
@@ -254,7 +276,8 @@ impl Node {
     pub(crate) fn files(&self) -> impl Iterator<Item = (String, Key, &Path, u64)> {
         let writers = self.pods.iter().flat_map(|pod| &pod.writers);
         writers.flat_map(|writer| {
-            let there = writer.files.iter().filter(|file| !file.deleted);
+            let plain = |file: &&Generation| !file.deleted && !file.stands_in;
+            let there = writer.files.iter().filter(plain);
             let log = writer.directory().strip_prefix(&self.root);
             let log = log.unwrap_or(writer.directory()).display().to_string();
             there.map(move |file| (log.clone(), file.key, file.path.as_path(), file.size))
