@@ -293,7 +293,12 @@ impl Script {
 
     /// Until the agent has the file open that is written to.
     pub(crate) fn opened(&mut self, log: Log) -> Result<(), String> {
-        let key = self.target(log);
+        self.opened_at(log, self.targets[log.0])
+    }
+
+    /// Until the agent has the file at `at` open.
+    pub(crate) fn opened_at(&mut self, log: Log, at: usize) -> Result<(), String> {
+        let key = self.key(log, at);
         for _ in 0..OPEN_MS {
             if self.sim.world.is_open(key) {
                 return Ok(());
