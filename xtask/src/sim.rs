@@ -209,6 +209,8 @@ impl Scratch {
         let built = Command::new(build::cargo())
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &target)
+            // Nobody debugs these, and half of a build was writing it down.
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .args(["build", "-q", "-p", "sim"])
             .status()
             .context("cargo build")?;

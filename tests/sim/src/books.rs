@@ -81,8 +81,10 @@ pub struct Counts {
     pub again: u64,
     /// Records that arrived late, explained.
     pub late: u64,
-    /// Records that need not arrive: rejected by a server, or gone with a file in a crash.
+    /// Records that need not arrive, for each server: rejected by it, or gone with a file in a crash.
     pub excused: u64,
+    /// Those of them that a crash took: their file was deleted, and only a descriptor held it.
+    pub taken: u64,
 }
 
 /// The account of one run.
@@ -314,7 +316,9 @@ impl Books {
                     .into_iter()
                     .filter(|id| !self.is_held(*id, output))
                     .collect();
+                let before = self.counts.excused;
                 self.excuse(&lost, output);
+                self.counts.taken += self.counts.excused - before;
             }
         }
     }

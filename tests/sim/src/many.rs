@@ -20,6 +20,7 @@ pub struct Total {
     again: u64,
     late: u64,
     excused: u64,
+    taken: u64,
     crashes: u64,
     detaches: u64,
     rotations: u64,
@@ -32,6 +33,7 @@ impl Total {
         self.again += summary.counts.again;
         self.late += summary.counts.late;
         self.excused += summary.counts.excused;
+        self.taken += summary.counts.taken;
         self.crashes += summary.crashes;
         self.detaches += summary.detaches;
         self.rotations += summary.rotations;
@@ -43,13 +45,14 @@ impl fmt::Display for Total {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} seeds: {} records, {} again, {} late, {} excused; {} crashes, {} detaches, \
+            "{} seeds: {} records, {} again, {} late, {} excused ({} by crashes); {} crashes, {} detaches, \
              {} rotations, {} deletions",
             self.seeds,
             self.records,
             self.again,
             self.late,
             self.excused,
+            self.taken,
             self.crashes,
             self.detaches,
             self.rotations,

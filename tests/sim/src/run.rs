@@ -406,7 +406,7 @@ impl Sim {
             return;
         }
         let deadline = life.deadline().map(|at| at.0.div_ceil(1_000_000));
-        let dues = [deadline, self.net.borrow().due(), self.node.due()];
+        let dues = [deadline, self.net.borrow().due(), self.node.due(self.now)];
         if let Some(due) = dues.into_iter().flatten().min() {
             self.now = self.now.max(due.min(until));
         }

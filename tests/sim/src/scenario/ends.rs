@@ -38,6 +38,7 @@ pub(super) fn deleted_unread(s: &mut Script) -> Done {
 /// R6: a pod's files are deleted, and its directories with them, while bytes are unread: what the
 /// agent has open is read to its end. Some pods live for 20 ms.
 pub(super) fn deleted_open(s: &mut Script) -> Done {
+    s.sim.node.unlink_ms = 0;
     s.start()?;
     for _ in 0..5 {
         let log = s.pod();
