@@ -7,7 +7,7 @@
 //!
 //! 1. A patch that does not apply or does not compile is an error, never a red.
 //! 2. A patch begins with `Covers: R1, R8`: each of these scenarios must turn red. One that covers none
-//!    must be found by 200 seeds. Every scenario is covered by some patch.
+//!    must be found by 200 seeds, one that covers `loom` by a model of `tests/loom`. Every scenario is covered by some patch.
 //! 3. The scratch copy is written only where it differs, and has a target directory of its own, so
 //!    that dependencies are built once and each patch builds the agent alone.
 
@@ -23,6 +23,9 @@ use crate::tests::cargo;
 
 /// Seeds within which a patch must be found.
 const SEEDS: &str = "200";
+
+/// Covered by patches that the models of `tests/loom` must find.
+const MODELS: &str = "loom";
 
 /// `sim`'s exit code for a seed that failed; a panic or a bad command line has another.
 const FAILED: i32 = 3;
@@ -104,7 +107,10 @@ fn defend_all(word: &str) -> Result<()> {
     let mut patches: Vec<PathBuf> = fs::read_dir(root().join("tests/defences"))?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_>>()?;
-    patches.retain(|patch| patch.to_string_lossy().contains(word));
+    patches.retain(|patch| {
+        let name = patch.file_name().unwrap_or_default();
+        name.to_string_lossy().contains(word)
+    });
     patches.sort();
     if patches.is_empty() {
         bail!("no patch in tests/defences");
@@ -205,6 +211,10 @@ impl Scratch {
             let why = String::from_utf8_lossy(&applied.stderr).into_owned();
             bail!("does not apply any more: {why}");
         }
+        let covered = covers(patch)?;
+        if covered.iter().any(|name| name == MODELS) {
+            return self.models();
+        }
         let target = self.home.join("build");
         let built = Command::new(build::cargo())
             .current_dir(&self.tree)
@@ -217,7 +227,6 @@ impl Scratch {
         if !built.success() {
             bail!("does not compile");
         }
-        let covered = covers(patch)?;
         if covered.is_empty() {
             return self.red(&["--seeds", SEEDS, "--first"]);
         }
@@ -226,6 +235,31 @@ impl Scratch {
             said.push(self.red(&["--scenario", name, "--first"])?);
         }
         Ok(said.join("; "))
+    }
+
+    /// Demands that a model of `tests/loom` turns red, and says which.
+    fn models(&self) -> Result<String> {
+        let cargo = |words: &[&str]| {
+            Command::new(build::cargo())
+                .current_dir(&self.tree)
+                .env("CARGO_TARGET_DIR", self.home.join("build"))
+                .args(["test", "-q", "-p", "meet"])
+                .args(words)
+                .output()
+                .context("cargo test")
+        };
+        if !cargo(&["--no-run"])?.status.success() {
+            bail!("does not compile");
+        }
+        let played = cargo(&[])?;
+        let said = String::from_utf8_lossy(&played.stdout).into_owned();
+        let failed = said
+            .lines()
+            .find_map(|line| line.strip_suffix(" --- FAILED"));
+        match failed {
+            Some(name) if !played.status.success() => Ok(format!("model {name}")),
+            _ => bail!("the models did not find it"),
+        }
     }
 
     fn simulator(&self) -> Command {

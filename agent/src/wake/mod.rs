@@ -21,6 +21,7 @@ mod kind;
 mod ladder;
 #[cfg(test)]
 mod selftest;
+pub mod shared;
 mod slots;
 mod survey;
 #[cfg(test)]
