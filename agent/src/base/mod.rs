@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod beat;
 pub mod bell;
+pub mod belled;
 pub mod count;
 pub mod files;
 pub mod outputs;
@@ -13,4 +14,5 @@ pub mod pool;
 pub mod quiet;
 pub mod share;
 pub mod size;
+pub mod sync;
 pub mod time;

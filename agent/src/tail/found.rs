@@ -339,6 +339,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let mut tail = self.enter(source, path, place, opened, (id, identity), now);
         tail.end = end;
         if let Some(log) = self.logs.get_mut(&source.log) {
+            // However long ago it was renamed: lines reach it until the runtime has opened this one.
+            if let Some(newest) = log.files.last_mut() {
+                newest.stirred = now;
+            }
             log.files.push(tail);
         }
         Ok(known.is_some())

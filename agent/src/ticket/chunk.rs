@@ -6,10 +6,9 @@
 
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
-
 use super::{LogId, PassId, Source, Ticket};
 use crate::base::bell::Bell;
+use crate::base::belled::Belled;
 use crate::base::pool::{Buffer, Permit};
 use crate::base::share::Held;
 
@@ -100,19 +99,13 @@ impl Feed {
 
 /// The lock-free way from the readers to one encoder.
 #[derive(Debug)]
-pub struct Feeds {
-    queue: ArrayQueue<Feed>,
-    encoder: Bell,
-}
+pub struct Feeds(Belled<Feed>);
 
 impl Feeds {
     /// A queue of `capacity` feeds; `encoder` is rung when one was put.
     #[must_use]
     pub fn new(capacity: usize, encoder: Bell) -> Self {
-        Self {
-            queue: ArrayQueue::new(capacity),
-            encoder,
-        }
+        Self(Belled::new(capacity, encoder))
     }
 
     /// Puts a feed.
@@ -120,20 +113,18 @@ impl Feeds {
     /// # Errors
     /// Gives the feed back when the queue is full.
     pub fn put(&self, feed: Feed) -> Result<(), Feed> {
-        self.queue.push(feed)?;
-        self.encoder.ring();
-        Ok(())
+        self.0.put(feed)
     }
 
     /// The next feed.
     #[must_use]
     pub fn take(&self) -> Option<Feed> {
-        self.queue.pop()
+        self.0.take()
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.0.is_empty()
     }
 }

@@ -24,6 +24,7 @@ mod kind;
 mod ladder;
 mod overlay;
 mod preempt;
+pub mod shared;
 mod slots;
 mod survey;
 #[cfg(test)]
