@@ -48,7 +48,7 @@ pub(super) fn stored_too_early(s: &mut Script) -> Done {
     let log = s.pod();
     s.start()?;
     for _ in 0..5 {
-        let mood = [Mood::Down, Mood::Busy, Mood::Odd][s.rng.place(3)];
+        let mood = [Mood::Down, Mood::Busy][s.rng.place(2)];
         let output = s.rng.place(2);
         s.mood(output, mood);
         s.say(log, 8);
