@@ -57,21 +57,61 @@ pub fn backlog(root: &Path, bytes: u64) -> Result<(u64, u64)> {
     Ok((lines, total))
 }
 
-/// Writes `rate` lines a second over all files, each by its own `write`; gives lines and bytes.
-pub fn steady(root: &Path, rate: u64, duration: Duration) -> Result<(u64, u64)> {
+/// Writes `rate` lines a second over all files, each by its own `write`; gives lines and bytes. With
+/// `noise` the first file is written to as fast as it goes instead, in blocks.
+pub fn steady(root: &Path, rate: u64, duration: Duration, noise: bool) -> Result<(u64, u64)> {
     std::fs::create_dir_all(root.join("containers"))?;
     let mut logs = Vec::new();
     for file in 0..FILES {
         logs.push(LogFile::lay_out(root, &container(file), file, 0)?);
     }
+    let noisy = noise.then(|| {
+        let log = logs.remove(0);
+        std::thread::spawn(move || scream(log, duration))
+    });
+    let (mut lines, mut bytes) = murmur(&mut logs, u32::from(noise), rate, duration)?;
+    if let Some(noisy) = noisy {
+        let noise = noisy
+            .join()
+            .map_err(|_| anyhow::anyhow!("the noisy writer panicked"))??;
+        lines += noise.0;
+        bytes += noise.1;
+    }
+    Ok((lines, bytes))
+}
+
+/// Writes to one file as fast as it goes.
+fn scream(mut log: LogFile, duration: Duration) -> Result<(u64, u64)> {
+    let begun = Instant::now();
+    let (mut lines, mut bytes) = (0u64, 0u64);
+    let (mut line, mut block) = (Vec::new(), Vec::new());
+    while begun.elapsed() < duration {
+        block.clear();
+        for _ in 0..BLOCK_LINES {
+            push_line(&mut line, 0, lines);
+            block.extend_from_slice(&line);
+            lines += 1;
+        }
+        log.append(&block, 0)?;
+        bytes += block.len() as u64;
+    }
+    Ok((lines, bytes))
+}
+
+/// Lines of one write of the noisy writer.
+const BLOCK_LINES: u64 = 256;
+
+/// Writes at a rate over `logs`, of which the first has the number `first`.
+fn murmur(logs: &mut [LogFile], first: u32, rate: u64, duration: Duration) -> Result<(u64, u64)> {
+    let files = logs.len() as u64;
     let begun = Instant::now();
     let (mut lines, mut bytes) = (0u64, 0u64);
     let mut line = Vec::new();
     while begun.elapsed() < duration {
         let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
         while lines < due {
-            let file = u32::try_from(lines % u64::from(FILES)).unwrap_or(0);
-            push_line(&mut line, file, lines / u64::from(FILES));
+            let file = u32::try_from(lines % files).unwrap_or(0);
+            push_line(&mut line, first + file, lines / files);
             logs[file as usize].append(&line, 0)?;
             lines += 1;
             bytes += line.len() as u64;

@@ -28,6 +28,9 @@ enum Task {
         rate: u64,
         /// How long.
         seconds: u64,
+        /// The first file is written to as fast as it goes.
+        #[arg(long)]
+        noise: bool,
     },
     /// Receives until its standard input ends; prints its port first.
     Sink,
@@ -46,7 +49,8 @@ fn main() -> Result<ExitCode> {
             root,
             rate,
             seconds,
-        } => load::steady(&root, rate, Duration::from_secs(seconds))?,
+            noise,
+        } => load::steady(&root, rate, Duration::from_secs(seconds), noise)?,
         Task::Path(path) => {
             let passed = path::run(&path)?;
             return Ok(if passed {

@@ -39,6 +39,8 @@ pub struct Stats {
     pub p50_us: u64,
     /// 99th percentile of write to receipt, microseconds.
     pub p99_us: u64,
+    /// The same without the first file, whose writer may be a noisy neighbour.
+    pub others_p99_us: u64,
     /// When the last line came.
     pub last_ns: u64,
 }
@@ -109,8 +111,9 @@ struct Counts {
     /// Per file a bit per sequence number.
     seen: BTreeMap<u32, Vec<u64>>,
     highest: BTreeMap<(u32, u64), u64>,
-    /// Latencies by bucket of an eighth of a power of two.
+    /// Latencies by bucket of an eighth of a power of two; and those of all files but the first.
     latencies: BTreeMap<u32, u64>,
+    others: BTreeMap<u32, u64>,
 }
 
 impl Counts {
@@ -154,10 +157,11 @@ impl Counts {
         let highest = self.highest.entry((file, sequence % 4)).or_default();
         self.disordered += u64::from(*highest > sequence);
         *highest = (*highest).max(sequence);
-        *self
-            .latencies
-            .entry(bucket(now.saturating_sub(time_ns) / 1000))
-            .or_default() += 1;
+        let bucket = bucket(now.saturating_sub(time_ns) / 1000);
+        *self.latencies.entry(bucket).or_default() += 1;
+        if file > 0 {
+            *self.others.entry(bucket).or_default() += 1;
+        }
     }
 
     fn stats(&self) -> Stats {
@@ -176,23 +180,25 @@ impl Counts {
             duplicates: self.duplicates,
             disordered: self.disordered,
             gaps: gaps.sum(),
-            p50_us: self.percentile(50),
-            p99_us: self.percentile(99),
+            p50_us: percentile(&self.latencies, 50),
+            p99_us: percentile(&self.latencies, 99),
+            others_p99_us: percentile(&self.others, 99),
             last_ns: self.last_ns,
         }
     }
+}
 
-    fn percentile(&self, percent: u64) -> u64 {
-        let wanted = (self.lines * percent).div_ceil(100);
-        let mut passed = 0;
-        for (bucket, count) in &self.latencies {
-            passed += count;
-            if passed >= wanted {
-                return ceiling(*bucket);
-            }
+fn percentile(latencies: &BTreeMap<u32, u64>, percent: u64) -> u64 {
+    let all: u64 = latencies.values().sum();
+    let wanted = (all * percent).div_ceil(100);
+    let mut passed = 0;
+    for (bucket, count) in latencies {
+        passed += count;
+        if passed >= wanted {
+            return ceiling(*bucket);
         }
-        0
     }
+    0
 }
 
 fn number(digits: &[u8]) -> u64 {

@@ -9,6 +9,7 @@
 //! 3. CPU is the collector's, user and system, and its probes' own run time in the writers.
 //! 4. Both collectors read the same files in the same run.
 
+mod fair;
 mod idle;
 mod probes;
 mod profile;
@@ -43,6 +44,8 @@ pub struct Bench {
 enum What {
     /// Files that nobody writes to: the agent wakes for its sweep alone.
     Idle(idle::Idle),
+    /// One pod that writes as fast as it can beside others: what it adds to their latency.
+    Fair(fair::Fair),
     #[command(flatten)]
     Load(Load),
 }
@@ -185,6 +188,7 @@ impl Figures {
 pub fn run(bench: &Bench) -> Result<()> {
     let load = match &bench.what {
         What::Idle(idle) => return idle::run(idle),
+        What::Fair(fair) => return fair::run(fair),
         What::Load(load) => load,
     };
     let (Load::Backlog { common, .. } | Load::Steady { common, .. }) = load;
