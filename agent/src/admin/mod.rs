@@ -4,6 +4,8 @@
 //! 2. Nothing here changes the agent.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +28,12 @@ pub const REQUEST_MS: u64 = 10_000;
 
 /// What the listener tells of the agent.
 pub trait StatusSource: Send + Sync {
+    /// Brings the sizes of files up to date, which `status` and `series` tell of.
+    fn look(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     /// Everything, for `/status`.
     fn status(&self) -> serde_json::Value;
+    /// Series that come and go with their containers, for `/metrics`.
+    fn series(&self) -> String;
     /// Whether the first listing is done.
     ///
     /// # Errors
@@ -79,9 +85,12 @@ pub async fn serve(
 }
 
 async fn connection(stream: TcpStream, registry: &Arc<Registry>, source: &Arc<dyn StatusSource>) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(request.method(), request.uri().path(), registry, &**source);
-        async move { Ok::<_, Infallible>(answer) }
+    let service = service_fn(|request: Request<Incoming>| async move {
+        let (method, path) = (request.method(), request.uri().path());
+        if method == Method::GET && matches!(path, "/metrics" | "/status") {
+            source.look().await;
+        }
+        Ok::<_, Infallible>(answer(method, path, registry, &**source))
     });
     // A client that breaks off is its own affair.
     let _ = hyper::server::conn::http1::Builder::new()
@@ -103,7 +112,7 @@ fn answer(
         (&Method::GET, "/metrics") => (
             StatusCode::OK,
             "text/plain; version=0.0.4",
-            registry.render(),
+            registry.render() + &source.series(),
         ),
         (&Method::GET, "/status") => (
             StatusCode::OK,
@@ -144,6 +153,12 @@ mod tests {
     struct Fixed;
 
     impl StatusSource for Fixed {
+        fn look(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(std::future::ready(()))
+        }
+        fn series(&self) -> String {
+            String::new()
+        }
         fn status(&self) -> serde_json::Value {
             serde_json::json!({"rung": "inotify"})
         }

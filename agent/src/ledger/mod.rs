@@ -9,10 +9,14 @@
 //! 1. An output's watermark never moves backwards within one generation of a file.
 //! 2. It never passes a byte that this output has not settled.
 //! 3. Nothing here reads a clock, a file or a socket.
-//! 4. One lock, held for a few hundred nanoseconds a chunk and output; no call waits under it.
+//! 4. One lock, held for a few hundred nanoseconds a chunk and output; no call waits under it, and what
+//!    copies all logs takes it for a slice of them at a time.
+//! 5. What was written, read, settled and lost is counted apart: `account.rs`.
 
+pub mod account;
 pub mod marks;
 pub mod positions;
+mod snapshot;
 pub mod unfound;
 
 use std::collections::VecDeque;
@@ -21,13 +25,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
+pub use account::{Account, Gap, Gaps, LogAccount, OutputAccount};
 pub use marks::Mark;
-use positions::{FilePositions, MarkPositions, Positions};
+use positions::{FilePositions, Positions};
 pub use unfound::{Forgotten, Unread, UnreadCount};
 
 use crate::base::bell::Bell;
 use crate::base::outputs::{OutputId, OutputSet};
-use crate::ticket::{FileId, LogId, Settle, Source, Span, Ticket};
+use crate::ticket::{FileId, LineFates, LogId, Settle, Source, Span, Ticket};
 
 /// Which file it is. (device, inode) alone is no identity: ext4 gives the number of the file that
 /// was just deleted to the next one.
@@ -55,30 +60,6 @@ pub struct Identity {
     pub last: u64,
 }
 
-/// One output's account of one container log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// Lines settled.
-    pub lines: u64,
-    /// Bytes settled.
-    pub bytes: u64,
-}
-
-/// A container log as `/status` shows it.
-#[derive(Clone, Debug)]
-pub struct LogAccount {
-    /// Whose it is.
-    pub source: Arc<Source>,
-    /// Lines read, once, however many passes read them again.
-    pub read: Account,
-    /// By output.
-    pub settled: Vec<Account>,
-    /// By output: bytes that are known to have been written, and were gone before they were settled.
-    pub lost_bytes: Vec<u64>,
-    /// Bytes read again by catch-up passes.
-    pub reread_bytes: u64,
-}
-
 /// What a reader must look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -94,10 +75,18 @@ struct File {
     identity: Identity,
     /// Set when nothing will be appended any more.
     end: Option<u64>,
-    /// Highest offset that was opened once, for the read count.
+    /// The furthest place that was read.
     opened: u64,
-    /// The largest size that was seen, for what is lost when it is deleted.
+    /// What was read, so that each byte counts once.
+    covered: Mark,
+    /// The largest size that stat has said.
     seen: u64,
+    /// The largest end that the kernel has announced.
+    kernel: u64,
+    /// Bytes of an unfinished line at its end.
+    unfinished: u64,
+    /// It is compressed, and neither seen nor kernel can say its size.
+    sizeless: bool,
     marks: Vec<Mark>,
 }
 
@@ -111,6 +100,10 @@ struct Log {
     /// Outputs whose quiet the reader waits for.
     awaited: OutputSet,
     account: LogAccount,
+    /// A file of it was in the positions file.
+    recalled: bool,
+    /// A file of it was there at the first listing that nobody remembered.
+    strange: bool,
 }
 
 #[derive(Debug, Default)]
@@ -236,20 +229,27 @@ impl Ledger {
             owing: vec![0; outputs],
             failed: OutputSet::NONE,
             awaited: OutputSet::NONE,
-            account: LogAccount {
-                source: Arc::clone(source),
-                read: Account::default(),
-                settled: vec![Account::default(); outputs],
-                lost_bytes: vec![0; outputs],
-                reread_bytes: 0,
-            },
+            account: LogAccount::new(source, outputs),
+            recalled: false,
+            strange: false,
         });
+        // What any output has settled was read.
+        let mut covered = Mark::at(opened);
+        let beyond = marks.iter().flat_map(|mark| mark.beyond());
+        beyond.for_each(|&(start, end)| covered.settle(start, end));
+        log.account.begin(&marks, &covered);
+        log.recalled |= found.is_some();
+        log.strange |= known && found.is_none();
         log.files.push_back(File {
             id,
             identity,
             end: None,
             opened,
+            covered,
             seen: opened,
+            kernel: 0,
+            unfinished: 0,
+            sizeless: false,
             marks,
         });
         id
@@ -284,13 +284,6 @@ impl Ledger {
         }
     }
 
-    /// Bytes of the log are gone that `output` has not settled and never will.
-    pub fn lose(&self, log: LogId, output: OutputId, bytes: u64) {
-        if let Some(log) = self.lock().logs.get_mut(&log) {
-            log.account.lost_bytes[output.index()] += bytes;
-        }
-    }
-
     /// The file was seen to have `size` bytes.
     pub fn saw(&self, log: LogId, file: FileId, size: u64) {
         let mut inner = self.lock();
@@ -314,6 +307,7 @@ impl Ledger {
                 .iter()
                 .for_each(|output| log.owing[output.index()] += 1);
             log.count_read(&span);
+            log.owe(&span, outputs);
         }
         outputs
             .iter()
@@ -327,6 +321,7 @@ impl Ledger {
     pub fn extend(&self, ticket: &Ticket, span: Span, outputs: OutputSet) -> Ticket {
         if let Some(log) = self.lock().logs.get_mut(&span.log) {
             log.count_read(&span);
+            log.owe(&span, ticket.outputs().and(outputs));
         }
         ticket.extend(span);
         ticket.split(outputs)
@@ -410,7 +405,7 @@ impl Ledger {
         let mut inner = self.lock();
         inner.dirty = true;
         if let Some(log) = inner.logs.get_mut(&log) {
-            log.files.retain(|have| have.id != file);
+            log.forget(file);
         }
     }
 
@@ -429,18 +424,6 @@ impl Ledger {
         self.lock().spared.insert(key.to_owned());
     }
 
-    /// Drops the positions of files that the first listing did not find, and says what of them no
-    /// output has. To be called once all that the listing found is registered.
-    pub fn forget_unfound(&self) -> Forgotten {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        let spared = &inner.spared;
-        let gone = inner.remembered.extract_if(|key, _| !spared.contains(key));
-        let gone: Vec<FilePositions> = gone.flat_map(|(_, files)| files).collect();
-        inner.dirty |= !gone.is_empty();
-        unfound::forgotten(gone.iter(), &self.outputs)
-    }
-
     /// Moves what reader `reader` must look at into `notices`.
     pub fn notices(&self, reader: usize, notices: &mut Vec<Notice>) {
         let mut inner = self.lock();
@@ -455,56 +438,7 @@ impl Ledger {
         notices.extend(told);
     }
 
-    /// The positions file, if anything has changed since the last call.
-    #[must_use]
-    pub fn snapshot(&self) -> Option<Positions> {
-        let mut inner = self.lock();
-        if !std::mem::take(&mut inner.dirty) {
-            return None;
-        }
-        let known: usize = inner.logs.values().map(|log| log.files.len()).sum();
-        let unfound: usize = inner.remembered.values().map(Vec::len).sum();
-        let mut files: Vec<FilePositions> = Vec::with_capacity(known + unfound);
-        files.extend(inner.remembered.values().flatten().cloned());
-        for log in inner.logs.values() {
-            files.extend(log.files.iter().map(|file| self.positions_of(log, file)));
-        }
-        files.sort_by(|a, b| (&a.log, a.identity.inode).cmp(&(&b.log, b.identity.inode)));
-        Some(Positions { files })
-    }
-
-    fn positions_of(&self, log: &Log, file: &File) -> FilePositions {
-        let marks = self.names.iter().zip(&file.marks).map(|(name, mark)| {
-            let said = MarkPositions {
-                at: mark.watermark(),
-                beyond: mark.beyond().to_vec(),
-            };
-            (Arc::clone(name), said)
-        });
-        FilePositions {
-            log: log.source.key.to_string(),
-            identity: file.identity,
-            end: file.end,
-            seen: file.seen.max(file.opened),
-            marks: marks.collect(),
-        }
-    }
-
-    /// Says that the last snapshot could not be written: the next call gives one again.
-    pub fn snapshot_failed(&self) {
-        self.lock().dirty = true;
-    }
-
-    /// Every container log's account.
-    #[must_use]
-    pub fn accounts(&self) -> Vec<LogAccount> {
-        let inner = self.lock();
-        let mut accounts: Vec<_> = inner.logs.values().map(|log| log.account.clone()).collect();
-        accounts.sort_by(|a, b| a.source.key.cmp(&b.source.key));
-        accounts
-    }
-
-    fn report(&self, spans: &[Span], output: OutputId, settled: bool) {
+    fn report(&self, spans: &[Span], output: OutputId, settled: Option<LineFates>) {
         let Some(id) = spans.first().map(|span| span.log) else {
             return;
         };
@@ -523,9 +457,13 @@ impl Ledger {
         let owing = &mut log.owing[output.index()];
         *owing = owing.saturating_sub(1);
         let quiet = *owing == 0;
-        if settled {
+        let bytes: u64 = spans.iter().map(|span| span.end - span.start).sum();
+        let in_flight = &mut log.account.outputs[output.index()].in_flight_bytes;
+        *in_flight = in_flight.saturating_sub(bytes);
+        if let Some(fates) = settled {
             inner.dirty = true;
             spans.iter().for_each(|span| log.settle(span, output));
+            log.prove(spans, output, fates);
         } else {
             log.failed = log.failed.or(one);
             inner.notices[reader].push(Notice::Failed(id, output));
@@ -536,35 +474,40 @@ impl Ledger {
                 .filter(gone)
                 .map(|span| span.end - span.start)
                 .sum();
-            log.account.lost_bytes[output.index()] += lost;
+            log.account.outputs[output.index()].lost_bytes += lost;
         }
         let awaited = quiet && log.awaited.has(output);
         if awaited {
             log.awaited = log.awaited.without(one);
             inner.notices[reader].push(Notice::Quiet(id, output));
         }
-        if awaited || !settled {
+        if awaited || settled.is_none() {
             self.readers[reader].ring();
         }
     }
 }
 
 impl Log {
-    fn count_read(&mut self, span: &Span) {
-        let Some(file) = self.files.iter_mut().find(|file| file.id == span.file) else {
-            return;
-        };
-        if span.start >= file.opened {
-            file.opened = span.end;
-            self.account.read.lines += u64::from(span.lines);
-            self.account.read.bytes += span.end - span.start;
-        } else {
-            self.account.reread_bytes += span.end - span.start;
+    fn owe(&mut self, span: &Span, outputs: OutputSet) {
+        for output in outputs.iter() {
+            self.account.outputs[output.index()].in_flight_bytes += span.end - span.start;
         }
     }
 
+    /// Those who settled the claims must have said what became of each line.
+    fn prove(&mut self, spans: &[Span], output: OutputId, fates: LineFates) {
+        let account = &mut self.account.outputs[output.index()];
+        let [delivered, rejected, withheld] =
+            [fates.delivered, fates.rejected, fates.withheld].map(u64::from);
+        account.delivered_lines += delivered;
+        account.rejected_lines += rejected;
+        account.withheld_lines += withheld;
+        let lines: u64 = spans.iter().map(|span| u64::from(span.lines)).sum();
+        account.unproven_lines += lines.saturating_sub(delivered + rejected + withheld);
+    }
+
     fn settle(&mut self, span: &Span, output: OutputId) {
-        let account = &mut self.account.settled[output.index()];
+        let account = &mut self.account.outputs[output.index()].settled;
         account.lines += u64::from(span.lines);
         account.bytes += span.end - span.start;
         if let Some(file) = self.files.iter_mut().find(|file| file.id == span.file) {
@@ -584,11 +527,11 @@ impl Inner {
 }
 
 impl Settle for Ledger {
-    fn settled(&self, spans: &[Span], output: OutputId) {
-        self.report(spans, output, true);
+    fn settled(&self, spans: &[Span], output: OutputId, fates: LineFates) {
+        self.report(spans, output, Some(fates));
     }
 
     fn failed(&self, spans: &[Span], output: OutputId) {
-        self.report(spans, output, false);
+        self.report(spans, output, None);
     }
 }

@@ -165,6 +165,8 @@ impl Page<'_> {
         self.line(2, format!("readers: {}", auto(limits.readers)));
         self.line(2, format!("encoders: {}", auto(limits.encoders)));
         self.line(2, format!("grace: {}", duration(limits.grace_ms)));
+        self.line(2, format!("rotate_bytes: {}", limits.rotate_bytes));
+        self.line(2, format!("rotate_files: {}", limits.rotate_files));
         let wake = &plan.wake;
         self.line(0, "wake:");
         self.line(2, format!("rung: {}", rung(wake.rung)));

@@ -1,13 +1,18 @@
 //! What `/status`, `/ready` and `/healthz` say.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::health::Health;
-use super::threads::Threads;
+use super::threads::{NotifyBell, Threads};
+use crate::account::{self, Beyond, Paces, Rotation, Row};
 use crate::admin::StatusSource;
+use crate::base::bell::Bell;
 use crate::base::count::Registry;
 use crate::base::time::{Clock as _, MachineClock};
 use crate::deliver::Deliverer;
@@ -17,6 +22,10 @@ use crate::ledger::{Ledger, LogAccount};
 use crate::tail::Roll;
 use crate::tail::roll::Entry;
 use crate::wake::{Meter, Report, Rung};
+
+/// How long an answer waits for the readers' looks at their files, in milliseconds: one that is kept
+/// by a sick disk tells what it knew before.
+const LOOK_MS: u64 = 200;
 
 /// What the admin listener tells of the agent.
 #[derive(Debug)]
@@ -34,6 +43,10 @@ pub struct Status {
     deliverer: Arc<Mutex<Deliverer>>,
     health: Arc<Health>,
     clock: MachineClock,
+    rotation: Rotation,
+    paces: Mutex<Paces>,
+    reader_bells: Vec<Bell>,
+    looked: Arc<Notify>,
 }
 
 impl Status {
@@ -42,7 +55,11 @@ impl Status {
         deliverer: &Arc<Mutex<Deliverer>>,
         guard: guard::Report,
         registry: Arc<Registry>,
+        rotation: Rotation,
     ) -> Self {
+        let looked = Arc::new(Notify::new());
+        let bell = NotifyBell(Arc::clone(&looked));
+        threads.roll.tell(Bell::new(Arc::new(bell)));
         Self {
             ledger: Arc::clone(&threads.ledger),
             outlets: threads.outlets.clone(),
@@ -57,6 +74,10 @@ impl Status {
             deliverer: Arc::clone(deliverer),
             health: Arc::clone(&threads.health),
             clock: threads.clock,
+            rotation,
+            paces: Mutex::default(),
+            reader_bells: threads.reader_bells(),
+            looked,
         }
     }
 
@@ -65,24 +86,59 @@ impl Status {
         self.found.store(true, Ordering::Release);
     }
 
-    fn container(&self, log: &LogAccount) -> Value {
-        let outputs: serde_json::Map<String, Value> = (self.ledger.outputs().iter())
-            .zip(log.settled.iter().zip(&log.lost_bytes))
-            .map(|(name, (settled, lost))| {
-                let said =
-                    json!({"lines": settled.lines, "bytes": settled.bytes, "lost_bytes": lost});
-                (name.clone(), said)
-            })
-            .collect();
-        let meta = &log.source.meta;
+    /// Asks the readers to look at the sizes of their files; gives the question's number.
+    pub(super) fn ask(&self) -> u64 {
+        let question = self.roll.ask();
+        self.reader_bells.iter().for_each(Bell::ring);
+        question
+    }
+
+    /// Whether all readers have looked.
+    pub(super) fn is_answered(&self, question: u64) -> bool {
+        self.roll.is_answered(question, self.readers)
+    }
+
+    /// Every container's row.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let accounts = self.ledger.accounts();
+        self.rows_of(&accounts)
+    }
+
+    fn rows_of(&self, accounts: &[LogAccount]) -> Vec<Row> {
+        let now = self.clock.mono();
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.begin();
+        let row = |account: &LogAccount| {
+            let pace = paces.look(account, now, self.rotation);
+            Row::new(account, self.ledger.outputs(), pace)
+        };
+        accounts.iter().map(row).collect()
+    }
+
+    /// What belongs to no container.
+    pub(super) fn beyond(&self) -> Beyond {
+        let by_output = |name| {
+            let of = |output: &String| {
+                let labels = [("output", output.as_str())];
+                (output.clone(), self.registry.value_of(name, &labels))
+            };
+            self.ledger.outputs().iter().map(of).collect()
+        };
+        Beyond {
+            containers_missed: self.registry.value("tailwake_containers_missed_total"),
+            files_unopened: self.registry.value("tailwake_files_unopened"),
+            unread_bytes: by_output("tailwake_unread_bytes_total"),
+            unread_files: by_output("tailwake_unread_files_total"),
+        }
+    }
+
+    fn container(&self, log: &LogAccount, row: &Row) -> Value {
         let roll = self.roll.of(log.source.log).unwrap_or_default();
-        json!({
-            "namespace": &*meta.namespace, "pod": &*meta.pod, "container": &*meta.container,
-            "uid": &*meta.uid, "read_lines": log.read.lines, "read_bytes": log.read.bytes,
-            "reread_bytes": log.reread_bytes, "outputs": outputs,
-            "rung": roll.rung().map(Rung::name), "wakes": by_rung(&roll.wakes()),
-            "files": roll.files.iter().map(|entry| file(entry)).collect::<Vec<_>>(),
-        })
+        let mut said = serde_json::to_value(row).unwrap_or_default();
+        said["rung"] = roll.rung().map(Rung::name).into();
+        said["wakes"] = by_rung(&roll.wakes());
+        said["files"] = roll.files.iter().map(|entry| file(entry)).collect();
+        said
     }
 }
 
@@ -112,8 +168,31 @@ fn file(entry: &Entry) -> Value {
 }
 
 impl StatusSource for Status {
+    fn look(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            let question = self.ask();
+            let answered = async {
+                loop {
+                    // Made before it is looked, so that no answer in between is missed.
+                    let looked = self.looked.notified();
+                    if self.is_answered(question) {
+                        return;
+                    }
+                    looked.await;
+                }
+            };
+            let most = std::time::Duration::from_millis(LOOK_MS);
+            let _ = tokio::time::timeout(most, answered).await;
+        })
+    }
+
+    fn series(&self) -> String {
+        account::series::series(&self.rows())
+    }
+
     fn status(&self) -> Value {
         let accounts = self.ledger.accounts();
+        let rows = self.rows_of(&accounts);
         let read = |of: fn(&LogAccount) -> u64| accounts.iter().map(of).sum::<u64>();
         let deliverer = self.deliverer.lock();
         let outputs = deliverer
@@ -170,7 +249,12 @@ impl StatusSource for Status {
             "sweeps": {"files": sweeps_of_files, "names": sweeps - sweeps_of_files},
             "late_finds": self.registry.value("tailwake_sweep_late_finds_total"),
             "outputs": outputs,
-            "containers": accounts.iter().map(|log| self.container(log)).collect::<Vec<_>>(),
+            "beyond": self.beyond(),
+            "containers": accounts
+                .iter()
+                .zip(&rows)
+                .map(|(log, row)| self.container(log, row))
+                .collect::<Vec<_>>(),
         })
     }
 

@@ -285,6 +285,12 @@ impl Threads {
         })
     }
 
+    /// Rings each reader.
+    #[must_use]
+    pub(super) fn reader_bells(&self) -> Vec<Bell> {
+        self.reader_bells.clone()
+    }
+
     /// Ends the readers, then the encoders once they have sealed all they were fed.
     pub(super) fn stop(&mut self) {
         self.health.ending();

@@ -124,6 +124,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let due = pass.flush.unwrap_or(now.plus_ms(FLUSH_MS));
             pass.flush = waits.then_some(due);
             pass.unneeded();
+            if !packed {
+                self.ledger.unfinished(id, reading.file, read as u64);
+            }
             return self.found_nothing(id, reading, read, now);
         }
         if !cut.is_clean() && !self.may_open(id, at) {
@@ -166,7 +169,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         pass.offset = end;
         self.count.holes.add(hole.len() as u64);
-        self.ledger.open(span, pass.outputs).settle();
+        self.ledger.pass_over(&span, pass.outputs);
         self.reach(id, reading.file, end, hole);
     }
 

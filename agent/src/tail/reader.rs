@@ -177,6 +177,8 @@ pub struct Reader<R: Ring, F> {
     next_sweep: Mono,
     /// Logs of which nothing could be opened, as it was gone already.
     pub(super) unseen: BTreeSet<LogId>,
+    /// The last question for sizes that was answered.
+    pub(super) measured: u64,
     /// What the wake source had counted at the last look, and the next look for refusals.
     counted: WakeCounters,
     events_refused: u64,
@@ -227,6 +229,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
             unseen: BTreeSet::new(),
+            measured: 0,
             counted: WakeCounters::default(),
             events_refused: 0,
             next_look: Mono(0),
@@ -273,6 +276,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         self.events = events;
+        self.measure();
         let alarm = self.heed_wake_source(now);
         if alarm || (self.settings.sweep_ms > 0 && now >= self.next_sweep) {
             self.sweep(now);
@@ -411,8 +415,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let Ok(stat) = self.files.stat(handle) else {
                     continue;
                 };
-                self.ledger.saw(*id, tail.id, stat.size);
                 let plain = tail.packed.is_none();
+                if plain {
+                    self.ledger.saw(*id, tail.id, stat.size);
+                }
                 let asleep = plain && (tail.watch == Watch::Asleep || !tail.watched);
                 if asleep && stat.size != tail.seen_end {
                     tail.set_watch(Watch::Awake);

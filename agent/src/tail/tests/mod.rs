@@ -301,7 +301,7 @@ impl Bench {
     }
 
     fn lost(&self) -> u64 {
-        self.ledger.accounts()[0].lost_bytes[0]
+        self.ledger.accounts()[0].outputs[0].lost_bytes
     }
 }
 
