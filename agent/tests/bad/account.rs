@@ -23,11 +23,8 @@ fn text(output: &Output) -> String {
 fn account(agent: &Agent) -> (Value, Option<i32>) {
     let at = agent.admin().to_string();
     let said = tailwake(&["account", "--admin", &at, "--json", "--strict"]);
-    let value = serde_json::from_str(&text(&said));
-    (
-        value.unwrap_or_else(|_| panic!("{said:?}")),
-        said.status.code(),
-    )
+    let value = serde_json::from_str(&text(&said)).unwrap();
+    (value, said.status.code())
 }
 
 fn container<'v>(said: &'v Value, pod: &str) -> &'v Value {
@@ -71,10 +68,7 @@ fn what_is_written_is_proven_delivered_and_both_views_show_it() {
     let top = text(&tailwake(&["top", "--admin", &at, "--filter", "web"]));
     for shown in [&table, &top] {
         let line = shown.lines().find(|line| line.starts_with("ns/web/app"));
-        let cells: Vec<&str> = line
-            .unwrap_or_else(|| panic!("{shown}"))
-            .split_whitespace()
-            .collect();
+        let cells: Vec<&str> = line.unwrap().split_whitespace().collect();
         let size = size.to_string();
         assert_eq!(cells[1..3], ["good", size.as_str()], "{shown}");
         assert_eq!(cells.last(), Some(&"proven"), "{shown}");
