@@ -60,53 +60,61 @@ const OF_OUTPUTS: [Figure; 7] = [
     ),
 ];
 
-/// All series of the rows in the text exposition format 0.0.4.
-#[must_use]
-pub fn series(rows: &[Row]) -> String {
-    // Labels are made once for all families.
-    let labels: Vec<String> = rows.iter().map(labels).collect();
-    let of_row = |name, kind, help, figure: &dyn Fn(&Row, &str) -> Option<String>| {
-        let mut text = head(name, kind, help);
-        for (row, labels) in rows.iter().zip(&labels) {
-            if let Some(said) = figure(row, labels) {
-                let _ = writeln!(text, "{name}{{{said}");
-            }
+/// The series of all rows in the text exposition format 0.0.4: each row is written to all families
+/// at once, so that no more than one need be there.
+#[derive(Debug)]
+pub struct Series {
+    families: Vec<String>,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        let written = head(
+            WRITTEN,
+            "counter",
+            "Bytes that the container has written; without a series where there may be more than is known.",
+        );
+        let incomplete = head(
+            INCOMPLETE,
+            "gauge",
+            "1 where more may have been written than is known, by reason.",
+        );
+        let read = head(
+            READ,
+            "counter",
+            "Bytes of the container's files that were read, before this run of the agent too.",
+        );
+        let of_outputs = OF_OUTPUTS.iter();
+        let of_outputs = of_outputs.map(|(name, kind, help, _)| head(name, kind, help));
+        Self {
+            families: [written, incomplete, read]
+                .into_iter()
+                .chain(of_outputs)
+                .collect(),
         }
-        text
-    };
-    let mut text = of_row(
-        "tailwake_container_written_bytes_total",
-        "counter",
-        "Bytes that the container has written; without a series where there may be more than is known.",
-        &|row, labels| {
-            let source = match row.written_source {
-                Word::Kernel => "kernel",
-                Word::Stat => "stat",
-            };
-            let bytes = row.written_bytes?;
-            Some(format!("{labels},source=\"{source}\"}} {bytes}"))
-        },
-    );
-    text += &of_row(
-        "tailwake_container_incomplete",
-        "gauge",
-        "1 where more may have been written than is known, by reason.",
-        &|row, labels| Some(format!("{labels},reason=\"{}\"}} 1", row.gap.as_ref()?)),
-    );
-    text += &of_row(
-        "tailwake_container_read_bytes_total",
-        "counter",
-        "Bytes of the container's files that were read, before this run of the agent too.",
-        &|row, labels| {
-            Some(format!(
-                "{labels}}} {}",
-                row.read_before_bytes + row.read_bytes
-            ))
-        },
-    );
-    for (name, kind, help, figure) in OF_OUTPUTS {
-        text += &head(name, kind, help);
-        for (row, labels) in rows.iter().zip(&labels) {
+    }
+}
+
+impl Series {
+    /// Adds a container's.
+    pub fn add(&mut self, row: &Row) {
+        let labels = labels(row);
+        let [written, incomplete, read, of_outputs @ ..] = self.families.as_mut_slice() else {
+            return;
+        };
+        let source = match row.written_source {
+            Word::Kernel => "kernel",
+            Word::Stat => "stat",
+        };
+        if let Some(bytes) = row.written_bytes {
+            let _ = writeln!(written, "{WRITTEN}{{{labels},source=\"{source}\"}} {bytes}");
+        }
+        if let Some(gap) = &row.gap {
+            let _ = writeln!(incomplete, "{INCOMPLETE}{{{labels},reason=\"{gap}\"}} 1");
+        }
+        let bytes = row.read_before_bytes + row.read_bytes;
+        let _ = writeln!(read, "{READ}{{{labels}}} {bytes}");
+        for (text, (name, _, _, figure)) in of_outputs.iter_mut().zip(OF_OUTPUTS) {
             for (output, of) in &row.outputs {
                 if let Some(said) = figure(of) {
                     let _ = writeln!(text, "{name}{{{labels},output=\"{output}\"}} {said}");
@@ -114,8 +122,19 @@ pub fn series(rows: &[Row]) -> String {
             }
         }
     }
-    text
+
+    /// All of them, after what `before` says.
+    #[must_use]
+    pub fn after(self, mut before: String) -> String {
+        before.reserve(self.families.iter().map(String::len).sum());
+        self.families.iter().for_each(|text| before.push_str(text));
+        before
+    }
 }
+
+const WRITTEN: &str = "tailwake_container_written_bytes_total";
+const INCOMPLETE: &str = "tailwake_container_incomplete";
+const READ: &str = "tailwake_container_read_bytes_total";
 
 fn head(name: &str, kind: &str, help: &str) -> String {
     format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")

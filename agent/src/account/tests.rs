@@ -192,7 +192,9 @@ fn a_gap_is_unknown_and_never_zero() {
     let text = table(std::slice::from_ref(&row), &Beyond::default());
     let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(cells[..4], ["ns/pod/app", "loki", "?", "down"], "{text}");
-    let text = series::series(&[row]);
+    let mut series = series::Series::default();
+    series.add(&row);
+    let text = series.after(String::new());
     assert!(!text.contains("written_bytes_total{"), "{text}");
     assert!(text.contains("tailwake_container_incomplete{namespace=\"ns\",pod=\"pod\",container=\"app\",uid=\"uid\",reason=\"down\"} 1"), "{text}");
 }

@@ -30,10 +30,10 @@ pub const REQUEST_MS: u64 = 10_000;
 pub trait StatusSource: Send + Sync {
     /// Brings the sizes of files up to date, which `status` and `series` tell of.
     fn look(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
-    /// Everything, for `/status`.
-    fn status(&self) -> serde_json::Value;
-    /// Series that come and go with their containers, for `/metrics`.
-    fn series(&self) -> String;
+    /// Everything, for `/status`, as JSON.
+    fn status(&self) -> String;
+    /// `text` and the series that come and go with their containers, for `/metrics`.
+    fn series(&self, text: String) -> String;
     /// Whether the first listing is done.
     ///
     /// # Errors
@@ -112,13 +112,9 @@ fn answer(
         (&Method::GET, "/metrics") => (
             StatusCode::OK,
             "text/plain; version=0.0.4",
-            registry.render() + &source.series(),
+            source.series(registry.render()),
         ),
-        (&Method::GET, "/status") => (
-            StatusCode::OK,
-            "application/json",
-            source.status().to_string(),
-        ),
+        (&Method::GET, "/status") => (StatusCode::OK, "application/json", source.status()),
         (&Method::GET, "/ready") => state(source.ready(), text),
         (&Method::GET, "/healthz") => state(source.healthy(), text),
         (&Method::GET, _) => {
@@ -156,11 +152,11 @@ mod tests {
         fn look(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
             Box::pin(std::future::ready(()))
         }
-        fn series(&self) -> String {
-            String::new()
+        fn series(&self, text: String) -> String {
+            text
         }
-        fn status(&self) -> serde_json::Value {
-            serde_json::json!({"rung": "inotify"})
+        fn status(&self) -> String {
+            serde_json::json!({"rung": "inotify"}).to_string()
         }
         fn ready(&self) -> Result<(), String> {
             Err("the first listing is under way".to_owned())

@@ -1,5 +1,6 @@
 //! What `/status`, `/ready` and `/healthz` say.
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,8 @@ use tokio::sync::Notify;
 
 use super::health::Health;
 use super::threads::{NotifyBell, Threads};
-use crate::account::{self, Beyond, Paces, Rotation, Row};
+use crate::account::series::Series;
+use crate::account::{Beyond, Paces, Rotation, Row};
 use crate::admin::StatusSource;
 use crate::base::bell::Bell;
 use crate::base::count::Registry;
@@ -100,19 +102,20 @@ impl Status {
 
     /// Every container's row.
     pub(super) fn rows(&self) -> Vec<Row> {
-        let accounts = self.ledger.accounts();
-        self.rows_of(&accounts)
+        let mut rows = Vec::new();
+        self.each(&self.ledger.accounts(), |_, row| rows.push(row));
+        rows
     }
 
-    fn rows_of(&self, accounts: &[LogAccount]) -> Vec<Row> {
+    /// Hands on one row after the other: ten thousand at once are more than a small agent holds.
+    fn each(&self, accounts: &[LogAccount], mut take: impl FnMut(&LogAccount, Row)) {
         let now = self.clock.mono();
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         paces.begin();
-        let row = |account: &LogAccount| {
+        for account in accounts {
             let pace = paces.look(account, now, self.rotation);
-            Row::new(account, self.ledger.outputs(), pace)
-        };
-        accounts.iter().map(row).collect()
+            take(account, Row::new(account, self.ledger.outputs(), pace));
+        }
     }
 
     /// What belongs to no container.
@@ -186,13 +189,14 @@ impl StatusSource for Status {
         })
     }
 
-    fn series(&self) -> String {
-        account::series::series(&self.rows())
+    fn series(&self, text: String) -> String {
+        let mut series = Series::default();
+        self.each(&self.ledger.accounts(), |_, row| series.add(&row));
+        series.after(text)
     }
 
-    fn status(&self) -> Value {
+    fn status(&self) -> String {
         let accounts = self.ledger.accounts();
-        let rows = self.rows_of(&accounts);
         let read = |of: fn(&LogAccount) -> u64| accounts.iter().map(of).sum::<u64>();
         let deliverer = self.deliverer.lock();
         let outputs = deliverer
@@ -225,7 +229,7 @@ impl StatusSource for Status {
         let sweeps = self.registry.value("tailwake_sweeps_total");
         let sweeps_of_files = self.roll.sweeps.get();
         let (files_open, files_asleep) = self.roll.asleep();
-        json!({
+        let said = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "rung": self.report.rung.name(),
             "rungs_skipped": skipped
@@ -250,12 +254,18 @@ impl StatusSource for Status {
             "late_finds": self.registry.value("tailwake_sweep_late_finds_total"),
             "outputs": outputs,
             "beyond": self.beyond(),
-            "containers": accounts
-                .iter()
-                .zip(&rows)
-                .map(|(log, row)| self.container(log, row))
-                .collect::<Vec<_>>(),
-        })
+        });
+        let mut text = said.to_string();
+        // The containers follow as its last member.
+        text.truncate(text.len() - 1);
+        text.push_str(",\"containers\":[");
+        let mut between = "";
+        self.each(&accounts, |log, row| {
+            let _ = write!(text, "{between}{}", self.container(log, &row));
+            between = ",";
+        });
+        text.push_str("]}");
+        text
     }
 
     fn ready(&self) -> Result<(), String> {
