@@ -176,6 +176,7 @@ fn run(name: &str, kind: OutputKind) -> std::io::Result<()> {
             open_tail: false,
             ticket: Ticket::new(span, OutputSet::first(1), Arc::clone(&settle)),
             permit: None,
+            held: None,
         }));
         bytes += len as u64;
         let (now, wall) = (

@@ -140,6 +140,7 @@ fn measure(name: &str, stages: Vec<Stage>, bytes: &[u8], count: u64) {
                 open_tail: false,
                 ticket: Ticket::new(span, OutputSet::first(1), Arc::clone(&settle)),
                 permit: None,
+                held: None,
             };
             machine.feed(Feed::Chunk(chunk), Mono(0), Timestamp::default(), &mut sum);
             base = end;

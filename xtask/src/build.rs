@@ -117,7 +117,7 @@ impl Chain {
 /// has the exchange of 32 bits.
 fn with_debian(folder: &Path, llc: &Path) -> Result<PathBuf> {
     let bitcode = folder.join("probes.bc");
-    let object = folder.join("probes.o");
+    let (made, object) = (folder.join("probes.new.o"), folder.join("probes.o"));
     let mut cargo = Command::new(cargo());
     common(&mut cargo, folder, &["-Cdebuginfo=0", "-Ctarget-cpu=v3"]);
     cargo
@@ -129,9 +129,10 @@ fn with_debian(folder: &Path, llc: &Path) -> Result<PathBuf> {
     let mut lower = Command::new(llc);
     lower
         .args(["-march=bpf", "-mcpu=v3", "-O2", "-filetype=obj", "-o"])
-        .arg(&object)
+        .arg(&made)
         .arg(&bitcode);
     run_command(&mut lower).context("lower the probes to BPF")?;
+    replace(&made, &object)?;
     Ok(object)
 }
 
@@ -146,8 +147,18 @@ fn with_rustup(folder: &Path) -> Result<PathBuf> {
     run_command(&mut cargo).context("compile the probes with bpf-linker")?;
     let object = folder.join("probes.o");
     let made = folder.join(TARGET).join("bpf/agent-ebpf");
-    fs::copy(&made, &object).with_context(|| format!("copy {}", made.display()))?;
+    replace(&made, &object)?;
     Ok(object)
+}
+
+/// Puts `made` in the place of `object`, unless it is the same: cargo builds the agent anew whenever
+/// that was written.
+fn replace(made: &Path, object: &Path) -> Result<()> {
+    let bytes = fs::read(made).with_context(|| format!("read {}", made.display()))?;
+    if fs::read(object).is_ok_and(|have| have == bytes) {
+        return Ok(());
+    }
+    fs::write(object, bytes).with_context(|| format!("write {}", object.display()))
 }
 
 fn common(cargo: &mut Command, folder: &Path, flags: &[&str]) {

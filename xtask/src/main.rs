@@ -9,7 +9,8 @@
 //! cargo xtask path [--rung tp_btf] [--io pread] [--readers 4]
 //! cargo xtask kernels [--series 6.12]
 //! cargo xtask node test|up|down|status
-//! cargo xtask sim [--seeds 200] [--seed N] [--defences]
+//! cargo xtask sim [--seeds 200] [--seed N] [--defences [--only WORD]]
+//! cargo xtask sim --list | --scenarios | --scenario R7 [--seed N]
 //! cargo xtask tidy
 //! ```
 

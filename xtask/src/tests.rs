@@ -45,7 +45,8 @@ pub fn run(test: &Test) -> Result<()> {
         ),
         ("unit", 130, Box::new(cargo(&["test", "-q", "--workspace"]))),
         ("simulator", 60, Box::new(|| sim::seeds(200))),
-        ("defences", 120, Box::new(sim::defences)),
+        ("scenarios", 20, Box::new(sim::scenarios)),
+        ("defences", 220, Box::new(sim::defences)),
         ("least privilege", 40, Box::new(least_privilege)),
         ("demo node", 30, Box::new(run::demo)),
         ("wake rungs", 100, Box::new(path::run_default)),
@@ -120,12 +121,24 @@ pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The guard's tests again with the probes embedded, so that the ladder has something to lose.
+/// The tests that need a rung again with the probes embedded: the guard has something to lose, a rung
+/// can go deaf, and the races are run on what this kernel loads.
 fn least_privilege() -> Result<()> {
     let status = Command::new(build::cargo())
         .current_dir(root())
         .args([
-            "test", "-q", "-p", "tailwake", "--test", "guard", "--test", "probe",
+            "test",
+            "-q",
+            "-p",
+            "tailwake",
+            "--test",
+            "guard",
+            "--test",
+            "probe",
+            "--test",
+            "stepdown",
+            "--example",
+            "wake_proof",
         ])
         .env(build::OBJECT_VARIABLE, build::target().join("bpf/probes.o"))
         .status()?;

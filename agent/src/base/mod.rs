@@ -6,10 +6,13 @@
 pub mod backoff;
 pub mod beat;
 pub mod bell;
+pub mod belled;
 pub mod count;
 pub mod files;
 pub mod outputs;
 pub mod pool;
 pub mod quiet;
+pub mod share;
 pub mod size;
+pub mod sync;
 pub mod time;

@@ -11,11 +11,9 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use crossbeam_queue::ArrayQueue;
 
 use crate::base::bell::Bell;
+use crate::base::sync::{ArrayQueue, AtomicBool, Ordering};
 
 /// A fixed set of equal buffers.
 #[derive(Clone, Debug)]

@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config;
+use crate::machine::allocator;
 use crate::run;
 
 /// Node log collector: woken by the kernel, read with io_uring, proven delivered.
@@ -90,6 +91,7 @@ pub fn main() -> ExitCode {
                 once,
                 timeout,
             } => {
+                allocator::tune();
                 start_log(log_format, log_level);
                 config::load(&config)
                     .map_err(anyhow::Error::from)

@@ -88,6 +88,7 @@ pub(crate) fn chunk(told: &Arc<Told>, start: u64, text: &[u8], outputs: usize) -
         open_tail: false,
         ticket: ticket(told, start, outputs),
         permit: None,
+        held: None,
     }
 }
 

@@ -316,7 +316,7 @@ struct Known {
 /// Labels of a source's stream: templates and the source's own.
 #[derive(Debug)]
 struct Base {
-    labels: BTreeMap<String, String>,
+    labels: Box<[(String, String)]>,
     /// Keeps the address in the key from being used again.
     _source: Arc<Source>,
 }
@@ -364,10 +364,12 @@ impl Streams {
             .bases
             .entry((address, record.stream))
             .or_insert_with(|| Base {
-                labels: base_labels(&self.templates, record.source, record.stream),
+                labels: base_labels(&self.templates, record.source, record.stream)
+                    .into_iter()
+                    .collect(),
                 _source: Arc::clone(record.source),
             });
-        let mut labels = base.labels.clone();
+        let mut labels: BTreeMap<String, String> = base.labels.iter().cloned().collect();
         for (name, value) in &record.labels {
             labels.insert(label_name(name).into_owned(), utf8(value).into_owned());
         }

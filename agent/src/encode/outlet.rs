@@ -108,6 +108,17 @@ impl Outlet {
         self.window.load(Ordering::Acquire) < self.window_max && !self.queue.is_full()
     }
 
+    /// What the window holds of bodies before compression, by what was compressed until now.
+    #[must_use]
+    pub fn window_inflated(&self) -> u64 {
+        let (inflated, compressed) = (self.counters.inflated.get(), self.counters.compressed.get());
+        let window = u128::from(self.window_max) * u128::from(inflated.max(1));
+        let window = window / u128::from(compressed.max(1));
+        u64::try_from(window)
+            .unwrap_or(u64::MAX)
+            .max(self.window_max)
+    }
+
     /// Puts a request and rings the lanes.
     ///
     /// # Errors

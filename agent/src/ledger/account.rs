@@ -97,7 +97,7 @@ pub struct OutputAccount {
     pub delivered_lines: u64,
     /// Lines that the output has refused for good, as its lanes say.
     pub rejected_lines: u64,
-    /// Lines that the plan does not send to it, as the stages say.
+    /// Lines that the plan does not send to it, as the stages say, or that were dropped beyond a rate.
     pub withheld_lines: u64,
     /// Lines that were settled though nobody says what became of them: never on purpose.
     pub unproven_lines: u64,

@@ -14,6 +14,7 @@
 //! 5. What was written, read, settled and lost is counted apart: `account.rs`.
 
 pub mod account;
+mod log;
 pub mod marks;
 pub mod positions;
 mod snapshot;
@@ -26,6 +27,7 @@ use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 pub use account::{Account, Gap, Gaps, LogAccount, OutputAccount};
+use log::{File, Log};
 pub use marks::Mark;
 use positions::{FilePositions, Positions};
 pub use unfound::{Forgotten, Unread, UnreadCount};
@@ -67,43 +69,8 @@ pub enum Notice {
     Failed(LogId, OutputId),
     /// Nothing of the log is owed to the output any more, as the reader wanted to know.
     Quiet(LogId, OutputId),
-}
-
-#[derive(Debug)]
-struct File {
-    id: FileId,
-    identity: Identity,
-    /// Set when nothing will be appended any more.
-    end: Option<u64>,
-    /// The furthest place that was read.
-    opened: u64,
-    /// What was read, so that each byte counts once.
-    covered: Mark,
-    /// The largest size that stat has said.
-    seen: u64,
-    /// The largest end that the kernel has announced.
-    kernel: u64,
-    /// Bytes of an unfinished line at its end.
-    unfinished: u64,
-    /// It is compressed, and neither seen nor kernel can say its size.
-    sizeless: bool,
-    marks: Vec<Mark>,
-}
-
-#[derive(Debug)]
-struct Log {
-    source: Arc<Source>,
-    files: VecDeque<File>,
-    owing: Vec<u32>,
-    /// Outputs that failed, as long as the reader has not been told.
-    failed: OutputSet,
-    /// Outputs whose quiet the reader waits for.
-    awaited: OutputSet,
-    account: LogAccount,
-    /// A file of it was in the positions file.
-    recalled: bool,
-    /// A file of it was there at the first listing that nobody remembered.
-    strange: bool,
+    /// Something of the log was settled, which was behind.
+    Settled(LogId),
 }
 
 #[derive(Debug, Default)]
@@ -227,6 +194,7 @@ impl Ledger {
             // Most logs have one file most of the time.
             files: VecDeque::with_capacity(1),
             owing: vec![0; outputs],
+            behind: false,
             failed: OutputSet::NONE,
             awaited: OutputSet::NONE,
             account: LogAccount::new(source, outputs),
@@ -306,8 +274,8 @@ impl Ledger {
             outputs
                 .iter()
                 .for_each(|output| log.owing[output.index()] += 1);
+            log.launch(&span, outputs);
             log.count_read(&span);
-            log.owe(&span, outputs);
         }
         outputs
             .iter()
@@ -320,8 +288,8 @@ impl Ledger {
     #[must_use]
     pub fn extend(&self, ticket: &Ticket, span: Span, outputs: OutputSet) -> Ticket {
         if let Some(log) = self.lock().logs.get_mut(&span.log) {
+            log.launch(&span, ticket.outputs());
             log.count_read(&span);
-            log.owe(&span, ticket.outputs().and(outputs));
         }
         ticket.extend(span);
         ticket.split(outputs)
@@ -364,6 +332,26 @@ impl Ledger {
             log.awaited = log.awaited.or(OutputSet::one(output));
         }
         quiet
+    }
+
+    /// Whether each of `outputs` has as many bytes of the log unsettled as `most` gives for it. If so,
+    /// a notice will come when some were settled.
+    #[must_use]
+    pub fn is_behind(
+        &self,
+        log: LogId,
+        outputs: OutputSet,
+        most: impl Fn(OutputId) -> u64,
+    ) -> bool {
+        let mut inner = self.lock();
+        let Some(log) = inner.logs.get_mut(&log) else {
+            return false;
+        };
+        let flying = |output: OutputId| log.account.outputs[output.index()].in_flight_bytes;
+        let over = |output: OutputId| flying(output) >= most(output);
+        let behind = !outputs.is_empty() && outputs.iter().all(over);
+        log.behind |= behind;
+        behind
     }
 
     /// Whether no ticket at all owes the output anything. If one does, the readers are rung when
@@ -481,37 +469,12 @@ impl Ledger {
             log.awaited = log.awaited.without(one);
             inner.notices[reader].push(Notice::Quiet(id, output));
         }
-        if awaited || settled.is_none() {
+        let behind = std::mem::take(&mut log.behind);
+        if behind {
+            inner.notices[reader].push(Notice::Settled(id));
+        }
+        if awaited || behind || settled.is_none() {
             self.readers[reader].ring();
-        }
-    }
-}
-
-impl Log {
-    fn owe(&mut self, span: &Span, outputs: OutputSet) {
-        for output in outputs.iter() {
-            self.account.outputs[output.index()].in_flight_bytes += span.end - span.start;
-        }
-    }
-
-    /// Those who settled the claims must have said what became of each line.
-    fn prove(&mut self, spans: &[Span], output: OutputId, fates: LineFates) {
-        let account = &mut self.account.outputs[output.index()];
-        let [delivered, rejected, withheld] =
-            [fates.delivered, fates.rejected, fates.withheld].map(u64::from);
-        account.delivered_lines += delivered;
-        account.rejected_lines += rejected;
-        account.withheld_lines += withheld;
-        let lines: u64 = spans.iter().map(|span| u64::from(span.lines)).sum();
-        account.unproven_lines += lines.saturating_sub(delivered + rejected + withheld);
-    }
-
-    fn settle(&mut self, span: &Span, output: OutputId) {
-        let account = &mut self.account.outputs[output.index()].settled;
-        account.lines += u64::from(span.lines);
-        account.bytes += span.end - span.start;
-        if let Some(file) = self.files.iter_mut().find(|file| file.id == span.file) {
-            file.marks[output.index()].settle(span.start, span.end);
         }
     }
 }

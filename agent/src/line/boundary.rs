@@ -17,6 +17,8 @@ pub struct Open {
     docker: bool,
     /// Lines that left a record open, wrapping.
     parts: u32,
+    /// Whole lines stand beside the open record.
+    beside: bool,
 }
 
 impl Open {
@@ -32,13 +34,28 @@ impl Open {
         self.parts
     }
 
+    /// Whether whole lines wait for the end of a record that is open.
+    #[must_use]
+    pub const fn is_beside(self) -> bool {
+        self.beside
+    }
+
     fn after(&mut self, part: Part) {
+        let (was, other) = match part {
+            Part::None => (false, self.stdout || self.stderr),
+            Part::Stdout(_) => (self.stdout, self.stderr),
+            Part::Stderr(_) => (self.stderr, self.stdout),
+        };
         let open = matches!(part, Part::Stdout(true) | Part::Stderr(true));
         self.parts = self.parts.wrapping_add(u32::from(open));
+        self.beside |= !was && !open && other;
         match part {
             Part::None => {}
             Part::Stdout(open) => self.stdout = open,
             Part::Stderr(open) => self.stderr = open,
+        }
+        if self.is_none() {
+            (self.parts, self.beside) = (0, false);
         }
     }
 

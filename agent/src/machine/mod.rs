@@ -6,6 +6,7 @@
 //! 3. An instance that the system refuses is asked for again with each watch; who waits for events
 //!    waits for the epoll instance that it is put into.
 
+pub mod allocator;
 mod resolve;
 #[cfg(test)]
 mod tests;

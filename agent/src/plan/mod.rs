@@ -152,6 +152,22 @@ pub struct Limits {
     pub rotate_bytes: ByteSize,
     /// How many files of a container kubelet keeps (`containerLogMaxFiles`).
     pub rotate_files: u64,
+    /// Bytes a second that the logs of one pod are read at; `None` = as fast as it goes.
+    pub pod_rate: Option<ByteSize>,
+    /// Bytes a second that the logs of one namespace are read at; `None` = as fast as it goes.
+    pub namespace_rate: Option<ByteSize>,
+    /// What is done with lines beyond a rate.
+    pub over_rate: OverRate,
+}
+
+/// What is done with lines beyond a rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverRate {
+    /// They are read later.
+    #[default]
+    Defer,
+    /// They are dropped, counted.
+    Drop,
 }
 
 impl Default for Limits {
@@ -165,6 +181,9 @@ impl Default for Limits {
             grace_ms: 20_000,
             rotate_bytes: ByteSize(10 << 20),
             rotate_files: 5,
+            pod_rate: None,
+            namespace_rate: None,
+            over_rate: OverRate::Defer,
         }
     }
 }

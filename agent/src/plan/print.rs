@@ -11,7 +11,7 @@ use super::{
     Selector, Stage, StartAt, Step, Template, TemplatePart, TimestampFormat, secret,
 };
 use crate::base::outputs::OutputId;
-use crate::plan::InputKind;
+use crate::plan::{InputKind, OverRate};
 
 /// The whole plan as native YAML.
 #[must_use]
@@ -167,6 +167,20 @@ impl Page<'_> {
         self.line(2, format!("grace: {}", duration(limits.grace_ms)));
         self.line(2, format!("rotate_bytes: {}", limits.rotate_bytes));
         self.line(2, format!("rotate_files: {}", limits.rotate_files));
+        let rates = [
+            ("pod_rate", limits.pod_rate),
+            ("namespace_rate", limits.namespace_rate),
+        ];
+        for (name, rate) in rates {
+            if let Some(rate) = rate {
+                self.line(2, format!("{name}: {rate}"));
+            }
+        }
+        let over = match limits.over_rate {
+            OverRate::Defer => "defer",
+            OverRate::Drop => "drop",
+        };
+        self.line(2, format!("over_rate: {over}"));
         let wake = &plan.wake;
         self.line(0, "wake:");
         self.line(2, format!("rung: {}", rung(wake.rung)));

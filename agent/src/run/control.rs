@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::unix::AsyncFd;
@@ -32,6 +33,9 @@ const POSITIONS_MS: u64 = 1_000;
 
 /// Discovery looks again this soon when a reader's queue was full.
 const BEHIND_MS: u64 = 20;
+
+/// How long the last write of positions may take.
+const POSITIONS_PATIENCE: Duration = Duration::from_secs(5);
 
 struct Control {
     threads: Threads,
@@ -147,7 +151,12 @@ pub(super) async fn control(
     control.finish(plan.limits.grace_ms).await;
     let _ = stop.send(true);
     let positions = control.threads.ledger.snapshot();
-    control.disk.end(positions);
+    if !control.disk.end(positions, POSITIONS_PATIENCE) {
+        tracing::error!(
+            "the disk of `state` does not answer: the last positions are not written, and \
+            the next start sends some lines again"
+        );
+    }
     drop(state);
     tracing::info!("stopped");
     let Some((text, proven)) = account else {
@@ -311,8 +320,14 @@ impl Control {
         loop {
             let now = self.threads.clock.mono();
             let deadline = self.deliver(now);
-            let done = self.threads.encoders_ended() && self.deliverer().idle();
-            if done || now >= end {
+            if self.threads.have_ended() && self.deliverer().idle() {
+                break;
+            }
+            if now >= end {
+                tracing::warn!(
+                    "`limits.grace` is over: what is not delivered is read again at the \
+                    next start"
+                );
                 break;
             }
             let soon = now.plus_ms(BEHIND_MS);

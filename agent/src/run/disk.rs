@@ -7,8 +7,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, RecvTimeoutError, TrySendError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -28,7 +29,8 @@ use crate::machine::MachineFiles;
 pub(super) struct Disk {
     jobs: mpsc::SyncSender<Positions>,
     unwritten: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    /// Told after each job, and gone with the thread.
+    done: mpsc::Receiver<()>,
 }
 
 struct Writer {
@@ -70,7 +72,8 @@ impl Disk {
             ),
             quiet: Quiet::default(),
         };
-        let thread = thread::Builder::new()
+        let (tell, done) = mpsc::sync_channel(1);
+        thread::Builder::new()
             .name("disk".to_owned())
             .spawn(move || {
                 writer.beat.park(true);
@@ -78,13 +81,14 @@ impl Disk {
                     writer.beat.turn();
                     writer.write(&positions);
                     writer.beat.park(true);
+                    let _ = tell.try_send(());
                 }
             })
             .context("start the disk thread")?;
         Ok(Self {
             jobs: sender,
             unwritten,
-            thread,
+            done,
         })
     }
 
@@ -100,13 +104,32 @@ impl Disk {
         self.unwritten.swap(false, Ordering::AcqRel)
     }
 
-    /// Has the last positions written and waits for it.
-    pub(super) fn end(self, positions: Option<Positions>) {
-        if let Some(positions) = positions {
-            let _ = self.jobs.send(positions);
+    /// Has the last positions written and waits for it, but no longer than `patience`: the disk may
+    /// hang. Says whether they are written.
+    pub(super) fn end(self, positions: Option<Positions>, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let wait = || {
+            let left = until.saturating_duration_since(Instant::now());
+            self.done.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
+        };
+        let mut job = positions;
+        while let Some(positions) = job.take() {
+            if let Err(TrySendError::Full(positions)) = self.jobs.try_send(positions) {
+                if !wait() {
+                    return false;
+                }
+                job = Some(positions);
+            }
         }
         drop(self.jobs);
-        let _ = self.thread.join();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.done.recv_timeout(left) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Timeout) => return false,
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //!    off stays unacknowledged in its file and is read again at the next start.
 
 mod alarm;
+mod canary;
 mod confine;
 mod control;
 mod descriptors;

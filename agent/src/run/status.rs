@@ -167,6 +167,7 @@ fn file(entry: &Entry) -> Value {
     json!({
         "inode": entry.inode, "rung": entry.rung.name(), "asleep": entry.is_asleep(),
         "wakes": entry.wakes.get(), "roused": entry.roused.get(), "late_finds": entry.late.get(),
+        "overlooked": entry.is_overlooked(),
     })
 }
 
@@ -227,11 +228,14 @@ impl StatusSource for Status {
                 |probe| json!({"name": probe.name, "run_ns": probe.run_ns, "runs": probe.runs}),
             );
         let sweeps = self.registry.value("tailwake_sweeps_total");
-        let sweeps_of_files = self.roll.sweeps.get();
+        let (sweeps_of_files, rounds) = (self.roll.sweeps.get(), self.roll.rounds.get());
         let (files_open, files_asleep) = self.roll.asleep();
+        let given_up = self.meter.is_given_up().then_some(self.report.rung);
+        let rung = given_up.map_or(self.report.rung, |_| Rung::Inotify);
         let said = json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "rung": self.report.rung.name(),
+            "rung": rung.name(),
+            "rung_given_up": given_up.map(Rung::name),
             "rungs_skipped": skipped
                 .map(|skipped| json!({"rung": skipped.rung.name(), "why": skipped.why}))
                 .collect::<Vec<_>>(),
@@ -250,7 +254,10 @@ impl StatusSource for Status {
                 "overflows": counters.overflows, "refused": self.meter.refused(),
             },
             "probes": probes.collect::<Vec<_>>(),
-            "sweeps": {"files": sweeps_of_files, "names": sweeps - sweeps_of_files},
+            "sweeps": {
+                "files": sweeps_of_files, "rungs": rounds,
+                "names": sweeps - sweeps_of_files - rounds,
+            },
             "late_finds": self.registry.value("tailwake_sweep_late_finds_total"),
             "outputs": outputs,
             "beyond": self.beyond(),

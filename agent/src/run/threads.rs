@@ -12,6 +12,7 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::sync::{Parker, Unparker};
 
 use super::Options;
+use super::canary::Asker;
 use super::health::{Beating, Health};
 use crate::base::bell::{Bell, Ring as Rings};
 use crate::base::count::Registry;
@@ -27,9 +28,9 @@ use crate::plan::Plan;
 use crate::plan::memory::{self, Memory};
 use crate::stage::Program;
 use crate::tail::eventfd::EventFd;
-use crate::tail::{MachineRing, Reader, Ring, Roll, Settings};
+use crate::tail::{MachineRing, Rates, Reader, Ring, Roll, Settings};
 use crate::ticket::Feeds;
-use crate::wake::{Ladder, Meter, Report, Wake};
+use crate::wake::{Canaries, Ladder, Meter, Report, Wake};
 
 /// Feeds that may wait for one encoder; chunks are bounded by the pool long before.
 const FEEDS_MAX: usize = 4096;
@@ -38,7 +39,7 @@ const FEEDS_MAX: usize = 4096;
 const DRAIN_MS: u64 = 20;
 
 /// News from discovery that may wait for one reader.
-const NEWS_MAX: usize = 16_384;
+const NEWS_MAX: usize = 4_096;
 
 /// A thread that can be rung.
 struct ParkBell(Unparker);
@@ -103,6 +104,7 @@ pub(super) struct Threads {
     reader_bells: Vec<Bell>,
     encoder_bells: Vec<Bell>,
     readers: Vec<JoinHandle<()>>,
+    asker: Asker,
     encoders: Vec<JoinHandle<()>>,
 }
 
@@ -121,6 +123,7 @@ pub(super) struct Attached {
     rings: Vec<(MachineRing, EventFd)>,
     report: Report,
     meter: Meter,
+    canaries: Canaries,
 }
 
 impl Attached {
@@ -135,7 +138,12 @@ impl Attached {
         let memory = Memory::threads(plan, cpus).map_err(anyhow::Error::msg)?;
         let readers = memory.readers;
         tracing::info!(readers, encoders = memory.encoders, memory = %memory.memory, "memory ceiling");
-        let (wakes, report) = Ladder::choose(plan.wake.rung, &roots(plan), readers, FILES_MAX);
+        let mut roots = roots(plan);
+        let (mut wakes, report) = Ladder::choose(plan.wake.rung, &roots, readers, FILES_MAX);
+        // The roots may be read-only here; the state directory often lies on their file system.
+        roots.push(plan.state.clone());
+        let first = wakes.first_mut();
+        let canaries = first.map(|wake| wake.canaries(&roots)).unwrap_or_default();
         let meter = wakes.first().map(Wake::meter).unwrap_or_default();
         let mut rings = Vec::new();
         for wake in wakes {
@@ -149,6 +157,7 @@ impl Attached {
             rings,
             report,
             meter,
+            canaries,
         })
     }
 
@@ -174,6 +183,7 @@ impl Threads {
             rings,
             report,
             meter,
+            canaries,
         } = attached;
         let (readers, encoders) = (threads.readers, threads.encoders);
         let clock = MachineClock::new();
@@ -250,6 +260,7 @@ impl Threads {
             pool: (buffers, buffer_bytes),
             permits: (threads.memory.permits / readers).max(1),
             roll: &roll,
+            rates: &Rates::new(&plan.limits, registry),
         };
         let io = rings.first().map_or("", |(ring, _)| ring.name());
         let mut reader_threads = Vec::new();
@@ -265,6 +276,8 @@ impl Threads {
             });
             reader_threads.push(start.reader(number, ring, &eventfd, (queue, heard))?);
         }
+        let (rung, bells) = (report.rung, reader_bells.clone());
+        let asker = Asker::start(canaries, rung, plan.wake.sweep_ms, &roll, bells)?;
         Ok(Self {
             roll,
             meter,
@@ -281,6 +294,7 @@ impl Threads {
             reader_bells,
             encoder_bells,
             readers: reader_threads,
+            asker,
             encoders: encoder_threads,
         })
     }
@@ -291,21 +305,24 @@ impl Threads {
         self.reader_bells.clone()
     }
 
-    /// Ends the readers, then the encoders once they have sealed all they were fed.
+    /// Tells the readers to end.
     pub(super) fn stop(&mut self) {
         self.health.ending();
+        self.asker.stop();
         self.stop_readers.store(true, Ordering::SeqCst);
         self.reader_bells.iter().for_each(Bell::ring);
-        for reader in self.readers.drain(..) {
-            let _ = reader.join();
-        }
-        self.stop_encoders.store(true, Ordering::SeqCst);
-        self.encoder_bells.iter().for_each(Bell::ring);
     }
 
-    /// Whether the encoders have ended.
+    /// Whether all have ended. Once the readers have, the encoders are told to end when they have
+    /// sealed all they were fed. Nobody is waited for: a disk that hangs holds a reader.
     #[must_use]
-    pub(super) fn encoders_ended(&self) -> bool {
+    pub(super) fn have_ended(&self) -> bool {
+        if !self.readers.iter().all(JoinHandle::is_finished) {
+            return false;
+        }
+        if !self.stop_encoders.swap(true, Ordering::SeqCst) {
+            self.encoder_bells.iter().for_each(Bell::ring);
+        }
         self.encoders.iter().all(JoinHandle::is_finished)
     }
 }
@@ -337,6 +354,7 @@ struct ReaderStart<'a> {
     pool: (usize, usize),
     permits: usize,
     roll: &'a Arc<Roll>,
+    rates: &'a Arc<Rates>,
 }
 
 impl ReaderStart<'_> {
@@ -349,13 +367,7 @@ impl ReaderStart<'_> {
     ) -> anyhow::Result<JoinHandle<()>> {
         let plan = self.plan;
         let pool = Pool::new(self.pool.0, self.pool.1, eventfd.bell());
-        let settings = Settings {
-            number,
-            pace_ms: plan.wake.pace_ms,
-            sweep_ms: plan.wake.sweep_ms,
-            start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
-            roll: Arc::clone(self.roll),
-        };
+        let settings = Settings::of(plan, number, self.roll, self.rates);
         let reader = Reader::new(
             settings,
             ring,
@@ -363,6 +375,7 @@ impl ReaderStart<'_> {
             Arc::clone(self.ledger),
             pool,
             Permits::new(self.permits, eventfd.bell()),
+            eventfd.bell(),
             self.feeds.to_vec(),
             self.outlets.to_vec(),
             self.registry,

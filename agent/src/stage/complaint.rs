@@ -47,5 +47,5 @@ const CUT: &str = "records are longer than `limits.record_bytes_max` and were cu
     them is lost: raise the limit, or have the writer write shorter lines";
 const NO_TIME: &str = "values are no times of the `timestamp` stage's `format`; the records keep \
     the time that they had: mend `source` or `format`";
-const EARLY: &str = "multiline blocks were sent before `max_wait` was over, as too many are open at \
+const EARLY: &str = "multiline blocks were sent before `wait` was over, as too many are open at \
     once; what still comes of them is a block of its own: raise `limits.memory`";

@@ -335,7 +335,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let open: Vec<usize> = (passes.filter(|(_, pass)| !pass.is_clean()))
                 .map(|(at, _)| at)
                 .collect();
-            open.into_iter().for_each(|at| self.finish(id, at));
+            open.into_iter().for_each(|at| self.finish(id, at, now));
             self.feed(Feed::Ended { log: id });
         }
         let mut outstanding = false;

@@ -158,6 +158,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             .logs
             .entry(source.log)
             .or_insert_with(|| Log::new(Arc::clone(source), outputs, pace_ms));
+        if log.allowance.is_none() {
+            log.allowance = self.settings.rates.allow(source);
+        }
         log.ended = false;
         let files = &self.files;
         let mut known = None;
@@ -339,6 +342,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let mut tail = self.enter(source, path, place, opened, (id, identity), now);
         tail.end = end;
         if let Some(log) = self.logs.get_mut(&source.log) {
+            // However long ago it was renamed: lines reach it until the runtime has opened this one.
+            if let Some(newest) = log.files.last_mut() {
+                newest.stirred = now;
+            }
             log.files.push(tail);
         }
         Ok(known.is_some())

@@ -5,14 +5,15 @@ use std::io;
 use memchr::{memchr, memchr_iter, memrchr};
 
 use super::identity;
-use super::log::{Due, Reading};
+use super::log::{Due, Pass, Reading};
 use super::reader::Reader;
 use super::ring::{Ring, Token};
 use crate::base::files::Files;
-use crate::base::pool::Buffer;
+use crate::base::pool::{Buffer, Permit};
+use crate::base::share::Share;
 use crate::base::time::Mono;
 use crate::line::boundary::{self, Open};
-use crate::ticket::{Chunk, Feed, FileId, LogId, Span};
+use crate::ticket::{Chunk, Feed, FileId, LineFate, LogId, Span, Ticket};
 
 /// The longest wait between two reads of a busy file.
 const PACE_MS_MAX: u64 = 80;
@@ -22,22 +23,22 @@ const RESTED_MS: u64 = 500;
 
 /// Whole lines wait this long for a record that another stream has left open. Runtimes write the
 /// parts of a record at once; one that stays open is the last of a stream that has ended.
-pub(super) const FLUSH_MS: u64 = 1_000;
+const FLUSH_MS: u64 = 1_000;
 
 /// What of a read's bytes goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cut {
+pub(super) struct Cut {
     /// How many bytes.
-    take: usize,
+    pub(super) take: usize,
     /// Records open after them.
-    open: Open,
+    pub(super) open: Open,
     /// They end inside a line that goes on.
-    in_line: bool,
+    pub(super) in_line: bool,
 }
 
 impl Cut {
     /// Whether no record is open after it.
-    const fn is_clean(&self) -> bool {
+    pub(super) const fn is_clean(&self) -> bool {
         self.open.is_none() && !self.in_line
     }
 }
@@ -66,6 +67,11 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 return self.give_up(id, reading, &error, now);
             }
             Err(error) => {
+                let at = log.pass_at(reading.pass);
+                if let Some(at) = at.filter(|at| self.is_stale(id, *at, now)) {
+                    // What cannot be read keeps no permit from others.
+                    self.finish(id, at, now);
+                }
                 let due = self.read_failed(id, &error, now);
                 return self.make_due(id, Due::NotBefore(due));
             }
@@ -91,7 +97,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         // Where a pass stands between two records, a last line without a newline has ended too.
         let last = ended || log.is_between(reading.file, end, reading.pass);
         let pass = &mut log.passes[at];
-        if pass.is_clean() && buf[..read].first() == Some(&0) {
+        if pass.is_clean() && !reading.scan && buf[..read].first() == Some(&0) {
             let hole = hole(&buf[..read]);
             // What ends in NULs may be written to yet.
             if hole < read || full || reading.last {
@@ -100,7 +106,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         let pass = &mut log.passes[at];
-        let before = (pass.open, pass.in_line);
+        let scan = pass.scan.filter(|_| reading.scan);
+        let before = scan.map_or((pass.open, pass.in_line), |scan| (scan.open, scan.in_line));
         let cut = cut(&buf[..read], before, full, last || reading.flush, last);
         let (in_line, open) = (pass.in_line, pass.open);
         if read == 0 && reading.last && in_line && !self.shrank(id, reading) {
@@ -119,18 +126,26 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             };
             let pass = &mut log.passes[at];
             pass.dry = end;
-            let waits = memrchr(b'\n', &buf[..read]).is_some();
-            // The first sight of them counts; without any there is nothing to go on.
+            pass.note(cut.open, now);
+            // Whole lines that wait for a record's end; the first sight of them counts.
             let due = pass.flush.unwrap_or(now.plus_ms(FLUSH_MS));
-            pass.flush = waits.then_some(due);
-            pass.unneeded();
+            pass.flush = cut.open.is_beside().then_some(due);
             if !packed {
-                self.ledger.unfinished(id, reading.file, read as u64);
+                // A record whose end is looked for begins at the pass's place.
+                let unfinished = end.saturating_sub(pass.offset);
+                self.ledger.unfinished(id, reading.file, unfinished);
+            }
+            if pass.is_clean() {
+                pass.permit = None;
+            } else if reading.flush && self.is_stale(id, at, now) {
+                self.finish(id, at, now);
             }
             return self.found_nothing(id, reading, read, now);
         }
-        if !cut.is_clean() && !self.may_open(id, at) {
-            return;
+        let goes = cut.is_clean() && !reading.scan
+            || self.may_go(id, at, reading, cut, last || packed, now);
+        if !goes {
+            return self.make_ready(id);
         }
         self.emit(id, at, reading, buf, cut, now);
         if full {
@@ -138,7 +153,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         // What ends the record may lie in the next file, or behind a read that came back short.
         if self.is_stale(id, at, now) && self.is_all(id, reading.file, end) {
-            self.finish(id, at);
+            self.finish(id, at, now);
         }
         self.cool(id, now);
     }
@@ -207,6 +222,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
 
     /// The lines go to their encoder.
     fn emit(&mut self, id: LogId, at: usize, reading: Reading, buf: Buffer, cut: Cut, now: Mono) {
+        let dropped = cut.is_clean() && self.is_dropped(id, at, now);
         let Some(log) = self.logs.get_mut(&id) else {
             return;
         };
@@ -237,20 +253,11 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         pass.offset = end;
         pass.flush = None;
-        if pass.is_clean() || pass.in_line || cut.open.parts() != pass.open.parts() {
-            pass.grown = now;
-        }
-        (pass.open, pass.in_line) = (cut.open, cut.in_line);
-        let mut permit = None;
-        if pass.is_clean() {
-            permit = pass.permit.take();
-            if let Some(glue) = pass.glue.take() {
-                glue.settle();
-            }
-        } else {
-            pass.glue.get_or_insert_with(|| ticket.split(pass.outputs));
-        }
+        let permit = pass.leave_open(&ticket, cut, self.settings.record_bytes_max, now);
         let pass = pass.id;
+        let bell = &self.bell;
+        let share = log.share.get_or_insert_with(|| Share::new(bell.clone()));
+        let held = Some(share.hold());
         let Some(tail) = log.files.iter_mut().find(|tail| tail.id == reading.file) else {
             return;
         };
@@ -270,6 +277,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         self.reach(id, reading.file, end, &buf[..cut.take]);
+        if dropped {
+            ticket.note(LineFate::Withheld, ticket.outputs(), lines);
+            ticket.settle();
+            return self.count_dropped(id, span, now);
+        }
+        self.spend(id, cut.take as u64, now);
         let (base, len, open_tail) = (start, cut.take, cut.in_line);
         self.feed(Feed::Chunk(Chunk {
             source,
@@ -280,7 +293,38 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             open_tail,
             ticket,
             permit,
+            held,
         }));
+    }
+}
+
+impl Pass {
+    /// Takes down what a chunk leaves open; gives the permit that is needed no more after it.
+    fn leave_open(&mut self, ticket: &Ticket, cut: Cut, most: u64, now: Mono) -> Option<Permit> {
+        if cut.is_clean() {
+            return self.close();
+        }
+        if self.is_clean() {
+            (self.opened, self.grown) = (now, if self.parts == 0 { now } else { self.grown });
+        }
+        if self.in_line || cut.in_line || cut.open.parts() != self.open.parts() {
+            self.open_bytes += cut.take as u64;
+        }
+        if self.in_line {
+            self.grown = now;
+        }
+        self.note(cut.open, now);
+        (self.open, self.in_line) = (cut.open, cut.in_line);
+        // Heads and keys of lines are less than the texts.
+        self.over |= self.open_bytes > 2 * most;
+        if self.over {
+            if let Some(glue) = self.glue.take() {
+                glue.settle();
+            }
+            return self.permit.take();
+        }
+        self.glue.get_or_insert_with(|| ticket.split(self.outputs));
+        None
     }
 }
 

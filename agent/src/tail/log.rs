@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::file::Tail;
+use super::rates::Allowance;
 use crate::base::outputs::OutputSet;
 use crate::base::pool::Permit;
+use crate::base::share::Share;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::{Place, Rotated};
 use crate::line::boundary::Open;
@@ -33,12 +35,36 @@ pub struct Pass {
     pub skips: bool,
     /// When whole lines that wait for the end of a record go on without it.
     pub flush: Option<Mono>,
-    /// When bytes of the open record came last.
+    /// How far on disk the end of a record was looked for that is longer than a buffer.
+    pub scan: Option<Scan>,
+    /// It was found, or is not looked for any more: the record is read through.
+    pub through: bool,
+    /// Parts of the record at its place that were seen, also on disk alone.
+    pub parts: u32,
+    /// When the last of these came.
     pub grown: Mono,
+    /// When a chunk left the record open.
+    pub opened: Mono,
+    /// Bytes of its parts since then.
+    pub open_bytes: u64,
+    /// The open record is longer than any may be: its encoder leaves the rest out, and neither permit
+    /// nor glue is needed for it.
+    pub over: bool,
     /// It may leave a record open.
     pub permit: Option<Permit>,
     /// It waits for such a permit, and does not read.
     pub waits: bool,
+}
+
+/// How far a record's end was looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan {
+    /// The next byte.
+    pub at: u64,
+    /// What is open before it.
+    pub open: Open,
+    /// It lies inside a line.
+    pub in_line: bool,
 }
 
 /// When a log is served again.
@@ -61,11 +87,53 @@ impl Due {
 }
 
 impl Pass {
-    /// It stands between two records, and needs no permit that it waited for.
-    pub fn unneeded(&mut self) {
-        if self.is_clean() {
-            self.permit = None;
+    /// A pass at a place between two records.
+    #[must_use]
+    pub fn new(id: PassId, outputs: OutputSet, (file, offset): (FileId, u64), skips: bool) -> Self {
+        Self {
+            id,
+            outputs,
+            file,
+            offset,
+            dry: 0,
+            open: Open::default(),
+            in_line: false,
+            glue: None,
+            skips,
+            flush: None,
+            scan: None,
+            through: false,
+            parts: 0,
+            grown: Mono(0),
+            opened: Mono(0),
+            open_bytes: 0,
+            over: false,
+            permit: None,
+            waits: false,
         }
+    }
+
+    /// Goes on at the beginning of another file; what is open stays so.
+    pub fn enter(&mut self, file: FileId) {
+        (self.file, self.offset, self.dry) = (file, 0, 0);
+        (self.scan, self.through) = (None, false);
+    }
+
+    /// Takes down whether the record at its place has grown, by what is open after it.
+    pub fn note(&mut self, open: Open, now: Mono) {
+        if open.parts() > self.parts {
+            (self.parts, self.grown) = (open.parts(), now);
+        }
+    }
+
+    /// Nothing is open any more; gives the permit back that it had.
+    pub fn close(&mut self) -> Option<Permit> {
+        (self.open, self.in_line) = (Open::default(), false);
+        (self.parts, self.open_bytes, self.over, self.through) = (0, 0, false, false);
+        if let Some(glue) = self.glue.take() {
+            glue.settle();
+        }
+        self.permit.take()
     }
 
     /// Whether it stands between two records.
@@ -88,6 +156,10 @@ pub struct Log<H> {
     pub apart: OutputSet,
     /// Where the read under way belongs: the pass, and what was asked for.
     pub reading: Option<Reading>,
+    /// What it may read, where there are rates.
+    pub(super) allowance: Option<Allowance>,
+    /// Its buffers at the encoder, once there were any.
+    pub(super) share: Option<Arc<Share>>,
     /// It stands in the ready queue.
     pub queued: bool,
     /// When it is served again, if nothing makes it ready.
@@ -121,6 +193,8 @@ pub struct Reading {
     pub last: bool,
     /// Whole lines go on, whatever record is open.
     pub flush: bool,
+    /// A record's end is looked for: nothing goes on.
+    pub scan: bool,
 }
 
 impl<H> Log<H> {
@@ -134,6 +208,8 @@ impl<H> Log<H> {
             passes: Vec::with_capacity(1),
             apart: outputs,
             reading: None,
+            allowance: None,
+            share: None,
             queued: false,
             due: None,
             pace_ms,

@@ -87,6 +87,10 @@ impl Ring for MachineRing {
         forward!(self, ring => ring.rung_of(token))
     }
 
+    fn step_down(&mut self) -> bool {
+        forward!(self, ring => ring.step_down())
+    }
+
     fn wake_counters(&self) -> WakeCounters {
         forward!(self, ring => ring.wake_counters())
     }

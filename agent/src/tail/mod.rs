@@ -18,6 +18,8 @@
 
 mod ends;
 pub mod eventfd;
+mod fair;
+mod fall;
 pub mod file;
 mod found;
 mod gzip;
@@ -28,8 +30,10 @@ pub mod machine;
 mod measure;
 mod open;
 mod opened;
+mod overlooked;
 mod passes;
 pub mod pread;
+pub mod rates;
 pub mod reader;
 pub mod ring;
 pub mod roll;
@@ -39,6 +43,7 @@ mod tests;
 pub mod uring;
 
 pub use machine::MachineRing;
+pub use rates::Rates;
 pub use reader::{Reader, Settings, Turn};
 pub use ring::{Event, Ring, Token};
 pub use roll::Roll;

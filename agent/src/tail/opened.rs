@@ -108,7 +108,30 @@ impl<H> Opened<H> {
                 &tail.identity,
             );
         }
-        Ok(tail.path != path && self.is_copy(files, &tail.identity)?)
+        Ok(
+            tail.path != path
+                && self.is_copy(files, &tail.identity)?
+                && !self.parts(files, tail)?,
+        )
+    }
+
+    /// Whether this and the known file go on differently beyond what was read of that one, as files of
+    /// one beginning do. Says nothing of a file that was truncated since.
+    fn parts<F: Files<File = H>>(&self, files: &F, tail: &Tail<H>) -> io::Result<bool> {
+        let (Some(known), None, None) = (&tail.handle, &self.packed, &tail.packed) else {
+            return Ok(false);
+        };
+        let end = files.stat(known)?.size.min(self.stat.size);
+        let mut read = |at: u64, into: &mut [u8]| files.read_at(known, at, into);
+        if end <= tail.identity.last_at || !identity::has_grown(&mut read, &tail.identity)? {
+            return Ok(false);
+        }
+        let mut last = [[0u8; identity::LAST_BYTES]; 2];
+        let from = end.saturating_sub(identity::LAST_BYTES as u64);
+        for (handle, last) in [known, &self.handle].into_iter().zip(&mut last) {
+            files.read_at(handle, from, &mut last[..(end - from) as usize])?;
+        }
+        Ok(last[0] != last[1])
     }
 
     /// No more bytes than this are in it: for compressed files more than can be.

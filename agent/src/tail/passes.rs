@@ -8,7 +8,6 @@ use super::reader::Reader;
 use super::ring::Ring;
 use crate::base::files::Files;
 use crate::base::outputs::{OutputId, OutputSet};
-use crate::base::time::Mono;
 use crate::ledger::Notice;
 use crate::ticket::{Feed, FileId, LogId, PassId};
 
@@ -41,6 +40,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     self.join(log);
                 }
                 Notice::Quiet(log, _) => self.join(log),
+                Notice::Settled(log) => self.make_ready(log),
             }
         }
         self.notices = notices;
@@ -117,22 +117,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let one = OutputSet::one(output);
             log.apart = log.apart.without(one);
             log.said_ended = false;
-            log.passes.push(Pass {
-                id: pass,
-                outputs: one,
-                file: place.0,
-                offset: place.1,
-                dry: 0,
-                open: Default::default(),
-                in_line: false,
-                glue: None,
-                flush: None,
-                grown: Mono(0),
-                permit: None,
-                waits: false,
-                // Outputs that have nothing settled ahead are one pass before the first read.
-                skips: ahead.is_some() || !newest,
-            });
+            // Outputs that have nothing settled ahead are one pass before the first read.
+            let skips = ahead.is_some() || !newest;
+            log.passes.push(Pass::new(pass, one, place, skips));
             self.count.rejoins.add(1);
         }
         self.make_ready(id);

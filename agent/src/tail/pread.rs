@@ -81,6 +81,10 @@ impl Ring for PreadRing {
         self.wake.rung_of(token.0)
     }
 
+    fn step_down(&mut self) -> bool {
+        self.wake.step_down()
+    }
+
     fn wake_counters(&self) -> WakeCounters {
         self.wake.counters()
     }

@@ -5,7 +5,7 @@
 //!       -> due logs -> serve
 //! ```
 //!
-//! Ready logs take turns, one buffer each: deficit round robin with the buffer as its quantum.
+//! Ready logs take turns, one buffer each (`fair.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -14,11 +14,15 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::fair::{Rounds, is_urgent};
 use super::file::{Tail, Watch};
 use super::found::Unopened;
 use super::log::{Due, Log};
+use super::overlooked::{Overlooked, rouse};
+use super::rates::Rates;
 use super::ring::{Event, Ring, Token};
 use super::roll::Roll;
+use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
 use crate::base::files::Files;
 use crate::base::outputs::OutputSet;
@@ -28,7 +32,7 @@ use crate::base::time::{Mono, Timestamp};
 use crate::discover;
 use crate::encode::Outlet;
 use crate::ledger::{Ledger, Notice, UnreadCount};
-use crate::plan::StartAt;
+use crate::plan::{Plan, StartAt};
 use crate::ticket::{Feed, Feeds, LogId, PassId};
 use crate::wake::WakeCounters;
 
@@ -49,8 +53,34 @@ pub struct Settings {
     pub sweep_ms: u64,
     /// By input: where files that were there before the first start are begun.
     pub start_at: Vec<StartAt>,
+    /// Unsettled bytes of one log that no output finds too many: a batch and a record with the
+    /// buffers they lie in.
+    pub log_bytes_min: u64,
+    /// The longest record, in bytes of text.
+    pub record_bytes_max: u64,
+    /// What pods and namespaces may read.
+    pub rates: Arc<Rates>,
     /// Where it writes down how its files are watched.
     pub roll: Arc<Roll>,
+}
+
+impl Settings {
+    /// Those of reader `number` for a plan.
+    #[must_use]
+    pub fn of(plan: &Plan, number: usize, roll: &Arc<Roll>, rates: &Arc<Rates>) -> Self {
+        let batch = plan.outputs.iter().map(|output| output.batch_bytes.0).max();
+        let (record, buffer) = (plan.limits.record_bytes_max.0, plan.limits.buffer_bytes.0);
+        Self {
+            number,
+            pace_ms: plan.wake.pace_ms,
+            sweep_ms: plan.wake.sweep_ms,
+            start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
+            log_bytes_min: batch.unwrap_or(0) + record + 2 * buffer,
+            record_bytes_max: record,
+            rates: Arc::clone(rates),
+            roll: Arc::clone(roll),
+        }
+    }
 }
 
 /// What a reader counts.
@@ -166,7 +196,10 @@ pub struct Reader<R: Ring, F> {
     pub(super) logs: HashMap<LogId, Log<R::File>, foldhash::fast::FixedState>,
     pub(super) tokens: Vec<Option<LogId>>,
     pub(super) free_tokens: Vec<u32>,
-    pub(super) ready: VecDeque<LogId>,
+    pub(super) rounds: Rounds,
+    /// Logs that wait for buffers of theirs to come home.
+    pub(super) crowded: Vec<LogId>,
+    pub(super) bell: Bell,
     pub(super) due: BTreeSet<(Mono, LogId)>,
     /// Feeds that an encoder's queue had no room for, in order.
     pub(super) waiting: VecDeque<Feed>,
@@ -175,6 +208,7 @@ pub struct Reader<R: Ring, F> {
     pub(super) in_line: VecDeque<(LogId, PassId)>,
     pub(super) next_pass: u32,
     next_sweep: Mono,
+    pub(super) overlooked: Overlooked,
     /// Logs of which nothing could be opened, as it was gone already.
     pub(super) unseen: BTreeSet<LogId>,
     /// The last question for sizes that was answered.
@@ -205,6 +239,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         ledger: Arc<Ledger>,
         pool: Pool,
         permits: Permits,
+        bell: Bell,
         feeds: Vec<Arc<Feeds>>,
         outlets: Vec<Arc<Outlet>>,
         registry: &Registry,
@@ -221,13 +256,16 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             logs: HashMap::default(),
             tokens: Vec::new(),
             free_tokens: Vec::new(),
-            ready: VecDeque::new(),
+            rounds: Rounds::default(),
+            crowded: Vec::new(),
+            bell,
             due: BTreeSet::new(),
             waiting: VecDeque::new(),
             permits,
             in_line: VecDeque::new(),
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
+            overlooked: Overlooked::default(),
             unseen: BTreeSet::new(),
             measured: 0,
             counted: WakeCounters::default(),
@@ -251,7 +289,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     /// One turn; `news` gives what discovery has to say, in order.
     ///
     /// # Errors
-    /// The ring's, when it can no longer be drained at all.
+    /// The ring's, when it could not be drained; what it gave all the same is acted upon.
     pub fn turn(
         &mut self,
         now: Mono,
@@ -262,7 +300,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         // First of all: it takes back the bell's ringing, and whoever rings afterwards ends the next
         // park. What the bell was rung for is looked at below.
         let mut events = std::mem::take(&mut self.events);
-        self.ring.drain(&mut events)?;
+        let drained = self.ring.drain(&mut events);
         while let Some(event) = news() {
             progress = true;
             self.hear(event, now, wall);
@@ -277,6 +315,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         self.events = events;
         self.measure();
+        if self.ring.step_down() {
+            self.watch_anew();
+        }
         let alarm = self.heed_wake_source(now);
         if alarm || (self.settings.sweep_ms > 0 && now >= self.next_sweep) {
             self.sweep(now);
@@ -284,6 +325,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if self.open_again_at.is_some_and(|at| at <= now) {
             self.open_again(now);
         }
+        self.look_again(now);
         while let Some(&(due, log)) = self.due.first()
             && due <= now
         {
@@ -294,20 +336,28 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             self.make_ready(log);
         }
         self.grant();
+        self.heed_crowded();
         progress |= self.serve_ready(now);
+        drained?;
         let due = self.due.first().map(|(due, _)| *due);
         let sweep = (self.settings.sweep_ms > 0).then_some(self.next_sweep);
         let waiting = (!self.waiting.is_empty()).then(|| now.plus_ms(WAITING_MS));
         Ok(Turn {
             progress,
-            deadline: [due, sweep, waiting, self.open_again_at]
-                .into_iter()
-                .flatten()
-                .min(),
+            deadline: [
+                due,
+                sweep,
+                waiting,
+                self.open_again_at,
+                self.overlooked.due(),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
         })
     }
 
-    fn woken(&mut self, token: Token) {
+    pub(super) fn woken(&mut self, token: Token) {
         let Some(id) = self.tokens.get(token.0 as usize).copied().flatten() else {
             return;
         };
@@ -361,7 +411,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             None => {}
         }
         log.queued = true;
-        self.ready.push_back(id);
+        self.rounds.push(id, is_urgent(log));
     }
 
     /// Serves the log again then.
@@ -415,24 +465,16 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let Ok(stat) = self.files.stat(handle) else {
                     continue;
                 };
-                let plain = tail.packed.is_none();
-                if plain {
+                if tail.packed.is_none() {
                     self.ledger.saw(*id, tail.id, stat.size);
                 }
-                let asleep = plain && (tail.watch == Watch::Asleep || !tail.watched);
-                if asleep && stat.size != tail.seen_end {
-                    tail.set_watch(Watch::Awake);
-                    tail.proven = false;
-                    tail.entry.late.add(u64::from(tail.watched));
-                    found.push((*id, tail.watched));
+                if rouse(tail, stat.size) {
+                    found.push(((*id, tail.id), tail.watched));
                 }
             }
         }
-        for (id, late) in found {
-            if late {
-                self.count.late.add(1);
-            }
-            self.make_ready(id);
+        for (file, watched) in found {
+            self.found_late(file, watched, now);
         }
     }
 }
@@ -445,7 +487,6 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::base::bell::Bell;
     use crate::base::pool::Buffer;
     use crate::ledger::positions::Positions;
     use crate::machine::MachineFiles;
@@ -509,6 +550,9 @@ mod tests {
             pace_ms: 5,
             sweep_ms: 0,
             start_at: Vec::new(),
+            log_bytes_min: 0,
+            record_bytes_max: 1 << 20,
+            rates: Arc::default(),
             roll: Arc::new(Roll::new(&Registry::default())),
         };
         let mut reader = Reader::new(
@@ -518,6 +562,7 @@ mod tests {
             Ledger::new(Vec::new(), vec![Bell::silent()], Positions::default()),
             Pool::new(1, 4096, Bell::silent()),
             Permits::new(1, Bell::silent()),
+            Bell::silent(),
             vec![Arc::new(Feeds::new(1, Bell::silent()))],
             Vec::new(),
             &Registry::default(),

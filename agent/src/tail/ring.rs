@@ -54,6 +54,10 @@ pub trait Ring {
     fn expected_end(&self, token: Token) -> Option<u64>;
     /// The rung that wakes the file; the sweep's for one that is not watched.
     fn rung_of(&self, token: Token) -> Rung;
+    /// Whether the wake source has just gone to a lower rung: every file must be watched anew.
+    fn step_down(&mut self) -> bool {
+        false
+    }
     /// What the wake source has done so far.
     fn wake_counters(&self) -> WakeCounters;
     /// Events that the wake source lost, over all readers, each known to no reader.

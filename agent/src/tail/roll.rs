@@ -33,6 +33,7 @@ pub struct Entry {
     /// Times that only the sweep found it.
     pub late: Counter,
     asleep: AtomicBool,
+    overlooked: AtomicBool,
 }
 
 impl Entry {
@@ -40,6 +41,16 @@ impl Entry {
     #[must_use]
     pub fn is_asleep(&self) -> bool {
         self.asleep.load(Ordering::Relaxed)
+    }
+
+    /// Whether the sweep alone has found it of late, so that it is swept more often.
+    #[must_use]
+    pub fn is_overlooked(&self) -> bool {
+        self.overlooked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_overlooked(&self, overlooked: bool) {
+        self.overlooked.store(overlooked, Ordering::Relaxed);
     }
 
     pub(super) fn set_asleep(&self, asleep: bool) {
@@ -96,6 +107,10 @@ pub struct Roll {
     answered: Mutex<Vec<u64>>,
     /// Who asks.
     asker: OnceLock<Bell>,
+    /// Rounds of the canaries.
+    pub rounds: Arc<Counter>,
+    /// Rungs that were given up while running.
+    pub stepdowns: Arc<Counter>,
 }
 
 impl Roll {
@@ -136,6 +151,15 @@ impl Roll {
                 "tailwake_sweeps_total",
                 "Sweeps of all sizes or names.",
                 &[("of", "files")],
+            ),
+            rounds: registry.counter(
+                "tailwake_sweeps_total",
+                "Sweeps of all sizes or names.",
+                &[("of", "rungs")],
+            ),
+            stepdowns: count(
+                "tailwake_rung_stepdowns_total",
+                "Rungs that were given up while running.",
             ),
             alarms: count(
                 "tailwake_sweep_alarms_total",
@@ -189,6 +213,7 @@ impl Roll {
             roused: Counter::default(),
             late: Counter::default(),
             asleep: AtomicBool::new(false),
+            overlooked: AtomicBool::new(false),
         });
         let mut logs = self.lock();
         logs.entry(log).or_default().files.push(Arc::clone(&entry));

@@ -35,20 +35,21 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             progress = true;
         }
-        for _ in 0..self.ready.len() {
-            let Some(id) = self.ready.pop_front() else {
+        for _ in 0..self.rounds.begin() {
+            let Some(id) = self.rounds.pop() else {
                 break;
             };
             let Some(buf) = self.pool.take() else {
-                self.ready.push_front(id);
-                break;
+                self.rounds.give_back(id);
+                return progress;
             };
             if let Some(log) = self.logs.get_mut(&id) {
                 log.queued = false;
             }
             progress |= self.serve(id, buf, now);
         }
-        progress
+        // Who became ready meanwhile is served in the next round.
+        progress || !self.rounds.is_empty()
     }
 
     fn serve(&mut self, id: LogId, buf: Buffer, now: Mono) -> bool {
@@ -116,7 +117,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 return Step::Idle(None);
             };
             let pass = &mut log.passes[at];
-            (pass.file, pass.offset, pass.dry) = (oldest, 0, 0);
+            pass.enter(oldest);
             pass.skips = true;
             return Step::Again;
         };
@@ -136,7 +137,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 .ledger
                 .next_unsettled(id, pass.file, output, pass.offset);
             let pass = &mut log.passes[at];
-            pass.offset = from;
+            if pass.offset != from {
+                (pass.offset, pass.scan, pass.through) = (from, None, false);
+            }
             match to {
                 Some(to) => asked = asked.min((to - from) as usize),
                 None if newest => pass.skips = false,
@@ -154,15 +157,22 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let another = next.place.attempt != tail.place.attempt;
             let next = next.id;
             let pass = &mut log.passes[at];
-            (pass.file, pass.offset, pass.dry) = (next, 0, 0);
+            pass.enter(next);
             if another {
-                self.finish(id, at);
+                self.finish(id, at, now);
             }
             return Step::Again;
         }
-        if pass.waits {
+        if pass.waits || self.is_crowded(id, at) {
             return Step::Idle(None);
         }
+        if let Some(due) = self.is_deferred(id, now) {
+            return Step::Idle(Some(due));
+        }
+        let Some(log) = self.logs.get_mut(&id) else {
+            return Step::Idle(None);
+        };
+        let pass = &log.passes[at];
         let file = pass.file;
         match self.is_proven(id, place) {
             Ok(true) => {}
@@ -183,8 +193,6 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         } else if pass.flush.is_some_and(|due| due <= now) {
             // Lines of one stream wait for a record that the other has left open: long enough.
             flush = true;
-        } else if let Some(due) = pass.flush.filter(|_| tail.watch == Watch::Asleep) {
-            return Step::Idle(Some(due));
         } else if tail.watch == Watch::Asleep && tail.seen_end <= taken {
             // Between the rename and the new file, which may take long, the old one is written to.
             if newest && !tail.gone && !log.ended {
@@ -201,14 +209,26 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 tail.set_watch(Watch::Armed);
             }
         }
-        let pass = &log.passes[at];
+        let pass = &mut log.passes[at];
+        pass.through |= last || flush;
+        if pass.through {
+            pass.scan = None;
+        }
+        let offset = pass.scan.map_or(pass.offset, |scan| scan.at);
+        asked -= usize::try_from(offset - pass.offset).map_or(asked, |scanned| scanned.min(asked));
+        if asked == 0 && pass.scan.is_some() {
+            // What comes next is another's, or was settled before: the record ends here.
+            pass.through = true;
+            return Step::Again;
+        }
         Step::Read(Reading {
             pass: pass.id,
             file: pass.file,
-            offset: pass.offset,
+            offset,
             asked,
             last,
             flush,
+            scan: pass.scan.is_some(),
         })
     }
 

@@ -45,6 +45,10 @@ pub struct UringRing {
     free: Vec<usize>,
     flights: usize,
     woken: Vec<u32>,
+    /// Places in `polled` that are polled no more.
+    unpolled: Vec<usize>,
+    /// Reads that the ring did not take.
+    grounded: Vec<Event>,
 }
 
 /// The kernel refused; the wake source comes back for the other face.
@@ -77,6 +81,8 @@ impl UringRing {
             free: Vec::new(),
             flights: 0,
             woken: Vec::new(),
+            unpolled: Vec::new(),
+            grounded: Vec::new(),
         };
         for place in 0..this.polled.len() {
             if let Err(error) = this.poll(place) {
@@ -110,7 +116,7 @@ impl UringRing {
         }
     }
 
-    fn land(&mut self, entry: &cqueue::Entry, events: &mut Vec<Event>) -> io::Result<()> {
+    fn land(&mut self, entry: &cqueue::Entry, events: &mut Vec<Event>) {
         let data = entry.user_data();
         if data & POLL != 0 {
             let place = (data & !POLL) as usize;
@@ -118,9 +124,9 @@ impl UringRing {
                 self.bell.clear();
             }
             if !cqueue::more(entry.flags()) {
-                self.poll(place)?;
+                self.unpolled.push(place);
             }
-            return Ok(());
+            return;
         }
         let place = data as usize;
         if let Some((token, buf)) = self.flying.get_mut(place).and_then(Option::take) {
@@ -129,6 +135,14 @@ impl UringRing {
             let result = usize::try_from(entry.result())
                 .map_err(|_| io::Error::from_raw_os_error(-entry.result()));
             events.push(Event::Read { token, buf, result });
+        }
+    }
+
+    /// Polls again what has ended to be polled; what the ring does not take now, the next time.
+    fn poll_again(&mut self) -> io::Result<()> {
+        while let Some(&place) = self.unpolled.last() {
+            self.poll(place)?;
+            self.unpolled.pop();
         }
         Ok(())
     }
@@ -175,9 +189,14 @@ impl Ring for UringRing {
         self.flights += 1;
         let fd = types::Fd(file.as_raw_fd());
         let entry = opcode::Read::new(fd, address, len).offset(offset).build();
-        if let Err(error) = self.push(&entry.user_data(place as u64)) {
-            // The kernel takes nothing more: `drain` reports the same error.
-            tracing::error!(%error, "io_uring takes no submission");
+        if let Err(error) = self.push(&entry.user_data(place as u64))
+            && let Some((token, buf)) = self.flying[place].take()
+        {
+            // It never took off: it has failed, and is tried again like any other read.
+            self.free.push(place);
+            self.flights -= 1;
+            let result = Err(error);
+            self.grounded.push(Event::Read { token, buf, result });
         }
     }
 
@@ -201,6 +220,10 @@ impl Ring for UringRing {
         self.wake.rung_of(token.0)
     }
 
+    fn step_down(&mut self) -> bool {
+        self.wake.step_down()
+    }
+
     fn wake_counters(&self) -> WakeCounters {
         self.wake.counters()
     }
@@ -210,17 +233,21 @@ impl Ring for UringRing {
     }
 
     fn drain(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        self.ring.submit()?;
+        // An error is told of when all has been taken that is there.
+        let submitted = self.ring.submit();
         let landed: Vec<cqueue::Entry> = self.ring.completion().collect();
-        for entry in &landed {
-            self.land(entry, events)?;
-        }
-        self.wake.drain(&mut self.woken)?;
+        landed.iter().for_each(|entry| self.land(entry, events));
+        events.append(&mut self.grounded);
+        let polled = self.poll_again();
+        let drained = self.wake.drain(&mut self.woken);
         events.extend(self.woken.drain(..).map(|token| Event::Woken(Token(token))));
-        Ok(())
+        submitted.and(polled).and(drained).map(drop)
     }
 
     fn park(&mut self, now: Mono, until: Option<Mono>) -> io::Result<()> {
+        if !self.grounded.is_empty() {
+            return Ok(());
+        }
         let wait = match until {
             None => self.ring.submit_and_wait(1),
             Some(until) => {
@@ -247,9 +274,9 @@ impl Drop for UringRing {
         let mut events = Vec::new();
         while self.flights > 0 && self.ring.submit_and_wait(1).is_ok() {
             let landed: Vec<cqueue::Entry> = self.ring.completion().collect();
-            for entry in landed.iter().filter(|entry| entry.user_data() & POLL == 0) {
-                let _ = self.land(entry, &mut events);
-            }
+            landed
+                .iter()
+                .for_each(|entry| self.land(entry, &mut events));
         }
         // Reads that never landed keep their buffers from being given to anybody else.
         std::mem::forget(std::mem::take(&mut self.flying));

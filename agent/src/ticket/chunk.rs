@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
-
 use super::{LogId, PassId, Source, Ticket};
 use crate::base::bell::Bell;
+use crate::base::belled::Belled;
 use crate::base::pool::{Buffer, Permit};
+use crate::base::share::Held;
 
 /// A buffer of lines.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Chunk {
     pub ticket: Ticket,
     /// It ends the record that this was taken for.
     pub permit: Option<Permit>,
+    /// It counts among its log's buffers.
+    pub held: Option<Held>,
 }
 
 impl Chunk {
@@ -97,19 +99,13 @@ impl Feed {
 
 /// The lock-free way from the readers to one encoder.
 #[derive(Debug)]
-pub struct Feeds {
-    queue: ArrayQueue<Feed>,
-    encoder: Bell,
-}
+pub struct Feeds(Belled<Feed>);
 
 impl Feeds {
     /// A queue of `capacity` feeds; `encoder` is rung when one was put.
     #[must_use]
     pub fn new(capacity: usize, encoder: Bell) -> Self {
-        Self {
-            queue: ArrayQueue::new(capacity),
-            encoder,
-        }
+        Self(Belled::new(capacity, encoder))
     }
 
     /// Puts a feed.
@@ -117,20 +113,18 @@ impl Feeds {
     /// # Errors
     /// Gives the feed back when the queue is full.
     pub fn put(&self, feed: Feed) -> Result<(), Feed> {
-        self.queue.push(feed)?;
-        self.encoder.ring();
-        Ok(())
+        self.0.put(feed)
     }
 
     /// The next feed.
     #[must_use]
     pub fn take(&self) -> Option<Feed> {
-        self.queue.pop()
+        self.0.take()
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.0.is_empty()
     }
 }

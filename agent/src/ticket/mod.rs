@@ -53,7 +53,7 @@ pub enum LineFate {
     Delivered,
     /// The output has refused it for good, which was counted.
     Rejected,
-    /// The plan does not send it there.
+    /// On purpose it does not go there: by the plan, beyond a rate, or as the rest of a cut record.
     Withheld,
 }
 
@@ -65,7 +65,7 @@ pub struct LineFates {
     pub delivered: u32,
     /// Refused for good.
     pub rejected: u32,
-    /// Not sent there by the plan.
+    /// Not sent there on purpose.
     pub withheld: u32,
 }
 

@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_ebpf::{BLOOM_BYTES, COUNT_FIRED, COUNT_REFUSED, Place, READERS_MAX};
@@ -28,7 +29,7 @@ use smallvec::SmallVec;
 
 use super::btf::Types;
 use super::flags::Flags;
-use super::kind::Kinds;
+use super::kind::{FileSystems, Kinds};
 use super::slots::{Refusal, Slots};
 use super::{Rung, WakeCounters};
 
@@ -67,8 +68,9 @@ pub struct ProbeTime {
 #[derive(Debug)]
 pub(crate) struct Probes {
     rung: Rung,
-    kinds: Kinds,
-    flags: Flags,
+    pub(super) systems: FileSystems,
+    pub(super) flags: Flags,
+    given_up: AtomicBool,
     tables: Mutex<Tables>,
     /// Holds the programs' attachments; they end with it.
     ebpf: Mutex<Ebpf>,
@@ -119,9 +121,8 @@ struct Held {
 /// Loads and attaches one rung; an ear per reader, or why not.
 pub(crate) fn load(
     rung: Rung,
-    kinds: Kinds,
-    readers: u32,
-    files_max: u32,
+    mut systems: FileSystems,
+    (readers, files_max): (u32, u32),
     btf: &Btf,
     types: &Types,
 ) -> anyhow::Result<Vec<Ear>> {
@@ -131,7 +132,7 @@ pub(crate) fn load(
         .next_power_of_two()
         .max(4096);
     let mut ebpf = open(readers, slots, ring_bytes, btf, types)?;
-    let covered = attach(&mut ebpf, rung, kinds, btf, types)?;
+    systems.kinds = attach(&mut ebpf, rung, systems.kinds, btf, types)?;
     let flags = match ebpf.map("FLAGS") {
         Some(Map::Array(map)) => Flags::map(map.fd().as_fd(), slots)?,
         _ => anyhow::bail!("the embedded object has no array FLAGS"),
@@ -147,8 +148,9 @@ pub(crate) fn load(
     }
     let probes = Arc::new(Probes {
         rung,
-        kinds: covered,
+        systems,
         flags,
+        given_up: AtomicBool::new(false),
         tables: Mutex::new(tables),
         books: Book::of_loaded(&ebpf),
         ebpf: Mutex::new(ebpf),
@@ -316,6 +318,23 @@ impl Probes {
         map.is_some_and(|map| map.is_ok_and(|map| map.get(&COUNT_FIRED, 0).is_ok()))
     }
 
+    /// Runs that the kernel left out since another of the same program had not ended: each may have
+    /// been a write that nobody was told of.
+    pub(super) fn left_out(&self) -> u64 {
+        let of = |book: &Book| number(&book.text()?, "recursion_misses:");
+        self.books.iter().filter_map(of).sum()
+    }
+
+    /// Gives the rung up, for all readers; true for the first who does.
+    pub(super) fn give_up(&self) -> bool {
+        !self.given_up.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether it was given up.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::SeqCst)
+    }
+
     /// How the attached programs have run.
     pub(crate) fn times(&self) -> Vec<ProbeTime> {
         self.books.iter().filter_map(Book::read).collect()
@@ -344,20 +363,28 @@ impl Book {
     }
 
     /// Each read from the start shows the counts as they are by then.
-    fn read(&self) -> Option<ProbeTime> {
+    fn text(&self) -> Option<String> {
         let mut bytes = [0; 1024];
         let length = self.page.read_at(&mut bytes, 0).ok()?;
-        let text = std::str::from_utf8(bytes.get(..length)?).ok()?;
-        let number = |key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-            line.trim().parse().ok()
-        };
+        std::str::from_utf8(bytes.get(..length)?)
+            .ok()
+            .map(str::to_owned)
+    }
+
+    fn read(&self) -> Option<ProbeTime> {
+        let text = self.text()?;
         Some(ProbeTime {
             name: self.name.clone(),
-            run_ns: number("run_time_ns:")?,
-            runs: number("run_cnt:")?,
+            run_ns: number(&text, "run_time_ns:")?,
+            runs: number(&text, "run_cnt:")?,
         })
     }
+}
+
+/// The number behind the key that begins a line.
+fn number(page: &str, key: &str) -> Option<u64> {
+    let line = page.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().parse().ok()
 }
 
 impl Ear {
@@ -373,13 +400,29 @@ impl Ear {
         self.ring.as_fd()
     }
 
-    /// Whether the hooks see writes on this kind of file system.
+    /// Whether the hooks see writes to this file, or to files made in this directory.
     pub(crate) fn covers(&self, file: BorrowedFd<'_>) -> bool {
-        self.probes.kinds.holds(file)
+        !self.is_given_up() && self.probes.systems.holds(file)
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.probes.is_given_up()
     }
 
     /// The slot that now stands for the file, or why there is none.
     pub(crate) fn watch(&mut self, token: u32, number: u64) -> io::Result<Result<u32, Refusal>> {
+        let slot = match self.hold(number)? {
+            Ok(slot) => slot,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Some(Some(held)) = self.held.get_mut(slot as usize) {
+            held.tokens.push(token);
+        }
+        Ok(Ok(slot))
+    }
+
+    /// The same with nobody to wake.
+    pub(super) fn hold(&mut self, number: u64) -> io::Result<Result<u32, Refusal>> {
         let mut tables = lock(&self.probes.tables);
         let given = match tables.slots.take(number, self.reader) {
             Ok(given) => given,
@@ -400,9 +443,6 @@ impl Ear {
                 number,
                 tokens: SmallVec::new(),
             });
-        }
-        if let Some(Some(held)) = self.held.get_mut(given.slot as usize) {
-            held.tokens.push(token);
         }
         Ok(Ok(given.slot))
     }
@@ -436,7 +476,8 @@ impl Ear {
             // The item is dropped, hence consumed, before its tokens are known to anybody.
             match self.held.get(event.0 as usize) {
                 Some(Some(held)) if held.generation == event.1 => {
-                    self.counters.events += 1;
+                    // A canary's wakes nobody.
+                    self.counters.events += u64::from(!held.tokens.is_empty());
                     woken.extend_from_slice(&held.tokens);
                 }
                 Some(_) | None => self.counters.stale += 1,

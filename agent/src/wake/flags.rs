@@ -6,17 +6,11 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// One slot as this side sees it; the layout is `agent_ebpf::Slot`'s.
-#[repr(C)]
-struct Shared {
-    flag: AtomicU32,
-    generation: AtomicU32,
-    end: AtomicU64,
-}
+use super::shared::Shared;
+use crate::base::sync::Ordering;
 
 const _: () = assert!(size_of::<Shared>() == size_of::<agent_ebpf::Slot>());
 const _: () = assert!(align_of::<Shared>() <= 8);
@@ -63,26 +57,25 @@ impl Flags {
         let Some(shared) = self.at(slot) else {
             return 0;
         };
-        shared.flag.store(1, Ordering::SeqCst);
-        shared.end.store(0, Ordering::SeqCst);
-        shared
-            .generation
-            .fetch_add(1, Ordering::SeqCst)
-            .wrapping_add(1)
+        shared.claim()
     }
 
     /// Clears the flag; what the caller reads afterwards includes every write that found it set.
     pub(crate) fn arm(&self, slot: u32) {
         if let Some(shared) = self.at(slot) {
-            shared.flag.store(0, Ordering::SeqCst);
-            fence(Ordering::SeqCst);
+            shared.arm();
         }
+    }
+
+    /// Whether a write was announced since the slot was armed.
+    pub(crate) fn is_set(&self, slot: u32) -> bool {
+        self.at(slot)
+            .is_some_and(|shared| shared.flag.load(Ordering::SeqCst) != 0)
     }
 
     /// The end that the last writer announced; 0 when none has.
     pub(crate) fn end(&self, slot: u32) -> u64 {
-        self.at(slot)
-            .map_or(0, |shared| shared.end.load(Ordering::Acquire))
+        self.at(slot).map_or(0, Shared::announced)
     }
 }
 

@@ -1,9 +1,13 @@
 //! Which file systems the log roots lie on: each hook sees only some.
 
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{StatFs, fstatfs, statfs};
+use rustix::fs::{Mode, OFlags, StatFs, fstatfs, openat, statfs};
+
+use super::overlay::{OVERLAY, Overlay};
 
 // linux/magic.h; read back as the signed or unsigned word of statfs.
 const EXT4: u64 = 0xef53;
@@ -11,8 +15,7 @@ const TMPFS: u64 = 0x0102_1994;
 const XFS: u64 = 0x5846_5342;
 const BTRFS: u64 = 0x9123_683e;
 
-/// A set of file systems. Overlays are in none of them: a file there bears another inode number in
-/// the kernel than `stat` shows, so it is left to inotify.
+/// A set of file systems.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kinds {
     pub(crate) ext4: bool,
@@ -22,36 +25,8 @@ pub(crate) struct Kinds {
 }
 
 impl Kinds {
-    /// The kinds under these roots; a root that is not there yet counts as its nearest parent.
-    pub(crate) fn of<P: AsRef<Path>>(roots: &[P]) -> Self {
-        let mut kinds = Self::default();
-        for root in roots {
-            if let Some(found) = root.as_ref().ancestors().find_map(|at| {
-                let at = if at.as_os_str().is_empty() {
-                    Path::new(".")
-                } else {
-                    at
-                };
-                statfs(at).ok()
-            }) {
-                match magic(&found) {
-                    EXT4 => kinds.ext4 = true,
-                    TMPFS => kinds.tmpfs = true,
-                    XFS => kinds.xfs = true,
-                    BTRFS => kinds.btrfs = true,
-                    _ => {}
-                }
-            }
-        }
-        kinds
-    }
-
-    /// Whether the file lies on one of these.
-    pub(crate) fn holds(self, file: BorrowedFd<'_>) -> bool {
-        let Ok(found) = fstatfs(file) else {
-            return false;
-        };
-        match magic(&found) {
+    fn has(self, magic: u64) -> bool {
+        match magic {
             EXT4 => self.ext4,
             TMPFS => self.tmpfs,
             XFS => self.xfs,
@@ -59,13 +34,90 @@ impl Kinds {
             _ => false,
         }
     }
+
+    fn add(&mut self, magic: u64) {
+        match magic {
+            EXT4 => self.ext4 = true,
+            TMPFS => self.tmpfs = true,
+            XFS => self.xfs = true,
+            BTRFS => self.btrfs = true,
+            _ => {}
+        }
+    }
+}
+
+/// The file systems under the roots; an overlay stands for the one that it writes to.
+#[derive(Debug, Default)]
+pub(crate) struct FileSystems {
+    pub(crate) kinds: Kinds,
+    overlays: Vec<Overlay>,
+}
+
+impl FileSystems {
+    /// Those of these roots; a root that is not there yet counts as its nearest parent.
+    pub(crate) fn under<P: AsRef<Path>>(roots: &[P]) -> Self {
+        let mut found = Self::default();
+        for root in roots {
+            // A relative path ends in an empty one, which is here.
+            let here = |at| {
+                if at == Path::new("") {
+                    Path::new(".")
+                } else {
+                    at
+                }
+            };
+            let seen = |at: &Path| Some((at.to_owned(), statfs(at).ok()?));
+            if let Some((at, stat)) = root.as_ref().ancestors().map(here).find_map(seen) {
+                found.add(&at, magic(&stat));
+            }
+        }
+        found
+    }
+
+    fn add(&mut self, root: &Path, magic: u64) {
+        if magic != OVERLAY {
+            self.kinds.add(magic);
+        } else if let Ok(overlay) = Overlay::of(root)
+            && let Ok(upper) = fstatfs(overlay.upper())
+        {
+            self.kinds.add(self::magic(&upper));
+            self.overlays.push(overlay);
+        }
+    }
+
+    /// A file without a name, written where the directory's files are written.
+    pub(crate) fn nameless(&self, directory: &Path) -> io::Result<File> {
+        let place = File::open(directory)?;
+        let mut overlays = self.overlays.iter();
+        let overlay = overlays.find(|overlay| overlay.holds(place.as_fd()));
+        let place = overlay.map_or(place.as_fd(), Overlay::upper);
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        Ok(openat(place, c".", flags, Mode::RUSR | Mode::WUSR)?.into())
+    }
+
+    /// Whether writes to the file, or to files that are made in the directory, are seen by hooks for
+    /// `self.kinds`.
+    pub(crate) fn holds(&self, file: BorrowedFd<'_>) -> bool {
+        let Ok(found) = fstatfs(file) else {
+            return false;
+        };
+        let magic = magic(&found);
+        if magic != OVERLAY {
+            return self.kinds.has(magic);
+        }
+        let written = |overlay: &Overlay| fstatfs(overlay.upper()).map(|found| self::magic(&found));
+        let mut overlays = self.overlays.iter();
+        overlays.any(|overlay| {
+            written(overlay).is_ok_and(|magic| self.kinds.has(magic)) && overlay.holds(file)
+        })
+    }
 }
 
 /// The file system's name, or its magic number.
 pub(crate) fn name(found: &StatFs) -> String {
     // linux/magic.h, but for the first four.
     const OTHERS: [(u64, &str); 8] = [
-        (0x794c_7630, "overlay"),
+        (OVERLAY, "overlay"),
         (0x6969, "nfs"),
         (0x6573_5546, "fuse"),
         (0xf2f5_2010, "f2fs"),

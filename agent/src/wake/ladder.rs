@@ -13,7 +13,8 @@ use aya::Btf;
 use super::btf::Types;
 use super::ebpf::{self, Ear};
 use super::inotify::Inotify;
-use super::kind::Kinds;
+use super::kind::FileSystems;
+use super::preempt;
 use super::{Rung, Wake};
 use crate::plan::RungChoice;
 
@@ -140,7 +141,7 @@ fn instance(skipped: &mut Vec<Skipped>) -> Option<Inotify> {
 
 /// What every probe rung needs.
 struct Ground {
-    kinds: Kinds,
+    roots: Vec<PathBuf>,
     btf: Btf,
     types: Types,
 }
@@ -158,15 +159,21 @@ impl Ground {
         let types = Types::of_kernel().map_err(|e| e.to_string())?;
         let btf = Btf::from_sys_fs().map_err(|e| e.to_string())?;
         Ok(Self {
-            kinds: Kinds::of(roots),
+            roots: roots.to_owned(),
             btf,
             types,
         })
     }
 
     fn load(&self, rung: Rung, readers: usize, files_max: u32) -> anyhow::Result<Vec<Ear>> {
+        if rung == Rung::FexitPerformWrite
+            && let Some(why) = preempt::why_not_trampolines()
+        {
+            anyhow::bail!(why);
+        }
         let readers = u32::try_from(readers)?;
-        ebpf::load(rung, self.kinds, readers, files_max, &self.btf, &self.types)
+        let systems = FileSystems::under(&self.roots);
+        ebpf::load(rung, systems, (readers, files_max), &self.btf, &self.types)
     }
 }
 

@@ -12,15 +12,19 @@
 //!    events all tokens are woken, and this is counted.
 //! 4. Files that the chosen hooks cannot see, and numbers that another reader holds, take inotify.
 //! 5. The slow sweep is the caller's, and is the proof of 1.
+//! 6. Probes that no longer announce the agent's own appends are given up while running, by all
+//!    readers and for good: inotify needs no privilege.
 
 mod btf;
+mod canary;
 mod ebpf;
 mod flags;
 mod inotify;
 mod kind;
 mod ladder;
-#[cfg(test)]
-mod selftest;
+mod overlay;
+mod preempt;
+pub mod shared;
 mod slots;
 mod survey;
 #[cfg(test)]
@@ -30,6 +34,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+pub use canary::Canaries;
 pub use ebpf::ProbeTime;
 pub use ladder::{Ladder, Report, Skipped};
 pub use survey::{Root, Survey, Tried};
@@ -121,6 +126,12 @@ impl Meter {
         self.0.as_ref().is_none_or(|probes| probes.answer())
     }
 
+    /// Whether the probes were given up while running; inotify serves since then.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.0.as_ref().is_some_and(|probes| probes.is_given_up())
+    }
+
     /// Run times of the attached programs; zeros unless the kernel measures.
     #[must_use]
     pub fn times(&self) -> Vec<ProbeTime> {
@@ -149,18 +160,31 @@ pub struct Wake {
 
 impl Wake {
     fn new(ear: Option<Ear>, inotify: Option<Inotify>) -> Self {
-        let below = if inotify.is_some() {
-            Rung::Inotify
-        } else {
-            Rung::SweepOnly
-        };
-        let rung = ear.as_ref().map_or(below, Ear::rung);
+        let rung = ear
+            .as_ref()
+            .map_or_else(|| below(inotify.as_ref()), Ear::rung);
         Self {
             rung,
             ear,
             inotify,
             homes: Vec::new(),
         }
+    }
+
+    /// Canaries on the file systems of these directories, for all readers; none without probes.
+    pub fn canaries(&mut self, directories: &[std::path::PathBuf]) -> Canaries {
+        Canaries::keep(self, directories)
+    }
+
+    /// Goes to inotify when the probes were given up; true the one time that it did. Files that are
+    /// watched by then must be watched anew.
+    pub fn step_down(&mut self) -> bool {
+        let given_up = self.ear.as_ref().is_some_and(Ear::is_given_up);
+        if !given_up || self.rung >= Rung::Inotify {
+            return false;
+        }
+        self.rung = below(self.inotify.as_ref());
+        true
     }
 
     /// Nothing wakes; also what a ring leaves behind when it hands its wake source on.
@@ -291,4 +315,9 @@ impl Wake {
     fn home(&self, token: u32) -> Option<Home> {
         self.homes.get(token as usize).copied().flatten()
     }
+}
+
+/// The rung without probes.
+fn below(inotify: Option<&Inotify>) -> Rung {
+    inotify.map_or(Rung::SweepOnly, |_| Rung::Inotify)
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
 
-use super::kind::{self, Kinds};
+use super::kind::{self, FileSystems, Kinds};
 use super::{Ladder, Rung, Wake};
 use crate::plan::RungChoice;
 
@@ -106,7 +106,7 @@ impl Root {
             seen: seen.to_owned(),
             file_system: statfs(seen).map_or("unknown".to_owned(), |found| kind::name(&found)),
             device: (rustix::fs::major(device), rustix::fs::minor(device)),
-            hooks: hooks(rung, Kinds::of(&[seen])),
+            hooks: hooks(rung, FileSystems::under(&[seen]).kinds),
             rung,
         }
     }

@@ -125,6 +125,14 @@ impl Agent {
         serde_json::from_str(&text).unwrap()
     }
 
+    pub(crate) fn metrics(&self) -> String {
+        harness::serve::get(self.admin, "/metrics").unwrap()
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }

@@ -83,6 +83,28 @@ fn what_is_written_is_proven_delivered_and_both_views_show_it() {
     agent.end();
 }
 
+/// The rest that an encoder leaves out of a record lies in chunks that are settled by themselves.
+#[test]
+fn a_line_that_is_longer_than_any_record_leaves_nothing_unproven() {
+    let (bed, sink) = (Bed::new("account-long"), Sink::start(Manner::Good));
+    let mut log = bed.log("web");
+    log.line("before");
+    log.line(&"x".repeat(5 << 20));
+    log.line("after");
+    let mut agent = Agent::start(&bed, &Setup::to(&sink));
+    agent.awaits("the last line is there", |_| {
+        sink.texts("web").last().is_some_and(|text| text == "after")
+    });
+    agent.awaits("all is acknowledged", |agent| {
+        let said = account(agent).0;
+        let good = &container(&said, "web")["outputs"]["good"];
+        good["lag_bytes"] == 0 && good["in_flight_bytes"] == 0 && good["lines"] == 3
+    });
+    let said = account(&agent).0;
+    assert!(is(container(&said, "web"), "proven"), "{said:#}");
+    agent.end();
+}
+
 #[test]
 fn what_a_dead_output_has_not_is_lag_and_no_loss() {
     let (bed, sink) = (Bed::new("account-lag"), Sink::start(Manner::Silent));

@@ -81,8 +81,10 @@ pub struct Counts {
     pub again: u64,
     /// Records that arrived late, explained.
     pub late: u64,
-    /// Records that need not arrive: rejected by a server, or gone with a file in a crash.
+    /// Records that need not arrive, for each server: rejected by it, or gone with a file in a crash.
     pub excused: u64,
+    /// Those of them that a crash took: their file was deleted, and only a descriptor held it.
+    pub taken: u64,
 }
 
 /// The account of one run.
@@ -94,14 +96,20 @@ pub(crate) struct Books {
     /// Containers of which a file was renamed before the agent had opened it: it reads the
     /// successor first and comes back.
     surprised: BTreeSet<usize>,
+    /// Empty records may come, which nobody counts.
+    pub(crate) blanks: bool,
     pub(crate) counts: Counts,
 }
 
 impl Books {
     /// A new container.
     pub(crate) fn container(&mut self, namespace: &str, pod: &str, name: &str) -> usize {
-        let container = self.written.len();
         let key = (namespace.to_owned(), pod.to_owned(), name.to_owned());
+        // A pod may bear the name of one that is gone.
+        if let Some(container) = self.names.get(&key) {
+            return *container;
+        }
+        let container = self.written.len();
         self.names.insert(key, container);
         self.written.push(Written::default());
         container
@@ -135,6 +143,50 @@ impl Books {
         self.files.entry(key).or_default().push(line);
     }
 
+    /// The lines of one file stand in another from now on.
+    pub(crate) fn moved(&mut self, from: Key, to: Key) {
+        let lines = self.files.remove(&from).unwrap_or_default();
+        for line in &lines {
+            let files = &mut self.written[line.id.container].records[line.id.stream][line.id.seq];
+            let files = files.files.iter_mut().filter(|key| **key == from);
+            files.for_each(|key| *key = to);
+        }
+        self.files.insert(to, lines);
+    }
+
+    /// A file is cut: the lines beyond stand nowhere any more.
+    pub(crate) fn cut(&mut self, key: Key, to: u64) {
+        if let Some(lines) = self.files.get_mut(&key) {
+            lines.retain(|line| line.end <= to);
+        }
+    }
+
+    /// Records that some server wants and does not hold, each once for each such server.
+    pub(crate) fn unheld(&self) -> usize {
+        let lines = self.files.values().flatten();
+        let ids: BTreeSet<Id> = lines.map(|line| line.id).collect();
+        let all = ids
+            .iter()
+            .flat_map(|id| (0..OUTPUTS).map(move |output| (*id, output)));
+        all.filter(|(id, output)| !self.is_held(*id, *output))
+            .count()
+    }
+
+    /// What no server will ever have of a file; says how many bytes each of them misses.
+    pub(crate) fn give_up(&mut self, key: Key) -> [u64; OUTPUTS] {
+        let mut bytes = [0; OUTPUTS];
+        for (output, bytes) in bytes.iter_mut().enumerate() {
+            let lost = self
+                .lines(key)
+                .filter(|line| !self.is_held(line.id, output));
+            let lost: Vec<Line> = lost.copied().collect();
+            *bytes = lost.iter().map(|line| line.end - line.start).sum();
+            let ids: Vec<Id> = lost.iter().map(|line| line.id).collect();
+            self.excuse(&ids, output);
+        }
+        bytes
+    }
+
     fn at(&self, id: Id) -> &Record {
         &self.written[id.container].records[id.stream][id.seq]
     }
@@ -158,6 +210,9 @@ impl Books {
         let stream = usize::from(arrived.stream == Stream::Stderr);
         let mut ids = Vec::new();
         for text in arrived.text.split('\n') {
+            if text.is_empty() && self.blanks {
+                continue;
+            }
             let seq = seq_of(text).ok_or_else(|| torn(text))?;
             let written = self.written[container].records[stream].get(seq);
             let whole = written.is_some_and(|written| {
@@ -261,7 +316,9 @@ impl Books {
                     .into_iter()
                     .filter(|id| !self.is_held(*id, output))
                     .collect();
+                let before = self.counts.excused;
                 self.excuse(&lost, output);
+                self.counts.taken += self.counts.excused - before;
             }
         }
     }

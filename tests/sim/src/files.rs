@@ -1,12 +1,13 @@
 //! The `Files` seam over the simulated kernel.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use tailwake::base::files::{DirEvent, Entry, Files, Stat, WatchId};
+use tailwake::base::files::{DirEvent, Entry, Files, Refusal, Stat, WatchId};
 use tailwake::base::time::Timestamp;
 
-use crate::world::{Key, World};
+use crate::plan::{LINKED, ROOT};
+use crate::world::{Key, World, eio};
 
 /// An open file; the last one closed frees a deleted file's number.
 #[derive(Debug)]
@@ -30,7 +31,14 @@ impl Files for World {
 
     fn open_log(&self, path: &Path) -> io::Result<Handle> {
         let mut state = self.lock();
-        let key = state.find(path).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(errno) = state.ills.open {
+            return Err(io::Error::from_raw_os_error(errno as i32));
+        }
+        let target = state.lead(path).unwrap_or_else(|| path.to_owned());
+        if !target.starts_with(ROOT) && !target.starts_with(LINKED) {
+            return Err(Refusal::OutOfRoots.into());
+        }
+        let key = state.find(&target).ok_or(io::ErrorKind::NotFound)?;
         if let Some(node) = state.nodes.get_mut(&key) {
             node.opens += 1;
         }
@@ -38,8 +46,15 @@ impl Files for World {
         Ok(Handle { world, key })
     }
 
+    fn links(&self, path: &Path) -> Vec<PathBuf> {
+        self.lock().lead(path).into_iter().collect()
+    }
+
     fn stat(&self, file: &Handle) -> io::Result<Stat> {
         let state = self.lock();
+        if state.ills.stat.contains(&file.key) {
+            return Err(eio());
+        }
         let node = state.nodes.get(&file.key).ok_or(io::ErrorKind::NotFound)?;
         Ok(Stat {
             device: 1,
@@ -52,7 +67,7 @@ impl Files for World {
     }
 
     fn read_at(&self, file: &Handle, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        Ok(copy(self, file.key, offset, into))
+        copy(self, file.key, offset, into)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -63,7 +78,7 @@ impl Files for World {
 
     fn watch(&self, dir: &Path) -> io::Result<WatchId> {
         let mut state = self.lock();
-        if state.weather.flaky && state.rng.chance(10) {
+        if state.ills.watch || (state.weather.flaky && state.rng.chance(10)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(state.watch(dir).ok_or(io::ErrorKind::NotFound)?)
@@ -86,7 +101,7 @@ impl Files for World {
 
     fn replace(&self, _: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.lock();
-        if state.weather.flaky && state.rng.chance(15) {
+        if state.ills.full || (state.weather.flaky && state.rng.chance(15)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         state.positions = Some(bytes.to_vec());
@@ -99,13 +114,19 @@ impl Files for World {
 }
 
 /// Copies a file's bytes; says how many.
-pub(crate) fn copy(world: &World, key: Key, offset: u64, into: &mut [u8]) -> usize {
+///
+/// # Errors
+/// The disk is sick.
+pub(crate) fn copy(world: &World, key: Key, offset: u64, into: &mut [u8]) -> io::Result<usize> {
     let state = world.lock();
+    if state.ills.read.contains(&key) {
+        return Err(eio());
+    }
     let Some(node) = state.nodes.get(&key) else {
-        return 0;
+        return Ok(0);
     };
     let from = node.bytes.get(offset as usize..).unwrap_or_default();
     let take = from.len().min(into.len());
     into[..take].copy_from_slice(&from[..take]);
-    take
+    Ok(take)
 }

@@ -8,7 +8,10 @@
 //!        servers (Loki, bulk) <------- net: delays, lost answers, refused connections
 //! ```
 //!
-//! A seed draws the plan's sizes, the number of readers and encoders, the faults, and every step. A
+//! A scenario (`scenario`) is a fault that another collector has met, by its row's name: a script moves
+//! node, servers and agent, and the seed draws turns, sizes and gaps alone.
+//!
+//! A seed without a scenario draws the plan's sizes, the number of readers and encoders, the faults, and every step. A
 //! step lets the node act, time go on, and each seat that is due take its turn, in any order; a crash
 //! may come after any turn. Then all is well and silent, and everything must arrive: first with the
 //! pods still there, then after they have ended.
@@ -32,14 +35,15 @@
 //! Texts are compared by line, so that a block that `multiline` splits (its time runs out, the agent
 //! starts in its midst, two passes meet in it) is right as long as each of its lines is.
 //!
-//! Absent: truncation in place (kubelet renames), Docker's JSON lines, cuts at `record_bytes_max`, a
-//! clean stop, a state file that is damaged on disk, clocks that jump.
+//! Absent: Docker's JSON lines, cuts at `record_bytes_max`. Only scenarios truncate, compress, lead links
+//! elsewhere, end the agent cleanly, damage the state file, and set the clock.
 //!
 //! The dev profile is enough: two hundred seeds take half a minute of one processor, less than an
 //! optimized build would.
 
 mod books;
 mod files;
+mod hand;
 mod life;
 mod many;
 mod net;
@@ -48,24 +52,34 @@ mod plan;
 mod ring;
 mod rng;
 mod run;
+mod scenario;
 mod servers;
 mod trace;
 mod world;
 mod writer;
 
 pub use books::Counts;
-pub use many::{FAILED, Total, run_all};
+pub use many::{FAILED, Total, run_all, run_scenario};
 pub use run::{Summary, run};
+pub use scenario::{ALL, Scenario};
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
-    use super::{run, run_all};
+    use super::{ALL, run, run_all};
 
     #[test]
     fn a_few_seeds_deliver_every_record_whole_once_and_in_order() {
         let (_, failed) = run_all(16, false);
         assert!(failed.is_empty(), "{failed:?}");
+    }
+
+    #[test]
+    fn each_scenario_goes_well() {
+        for scenario in ALL {
+            let done = (0..2).try_for_each(|seed| scenario.run(seed, false).map(drop));
+            assert_eq!(done, Ok(()), "{}", scenario.name);
+        }
     }
 
     #[test]

@@ -26,8 +26,8 @@ use tailwake::base::time::{Mono, Timestamp};
 use tailwake::deliver::Deliverer;
 use tailwake::discover::{Event, Tree};
 use tailwake::encode::{Outlet, Worker};
-use tailwake::ledger::Ledger;
 use tailwake::ledger::positions::Positions;
+use tailwake::ledger::{Ledger, UnreadCount};
 use tailwake::plan::Plan;
 use tailwake::plan::memory::Memory;
 use tailwake::stage::Program;
@@ -104,6 +104,8 @@ struct Hand {
     worker: Worker,
     feeds: Arc<Feeds>,
     alarm: Alarm,
+    /// It has sealed everything, after the agent was told to end.
+    ended: bool,
 }
 
 /// What lives and dies with the agent's process.
@@ -131,6 +133,10 @@ pub(crate) struct Life {
     series: usize,
     memory: Memory,
     news_max: usize,
+    /// The positions of files that were gone at the start are dropped.
+    forgotten: bool,
+    /// It was told to end.
+    ending: bool,
 }
 
 impl Life {
@@ -145,7 +151,8 @@ impl Life {
         let threads = Memory::threads(plan, 4)?;
         world.restart(threads.readers);
         let positions = match world.load(Path::new(POSITIONS)) {
-            Ok(bytes) => Positions::read(&bytes).map_err(|error| error.to_string())?,
+            // What is damaged is set aside, and the agent begins anew.
+            Ok(bytes) => Positions::read(&bytes).unwrap_or_default(),
             Err(_) => Positions::default(),
         };
         let registry = Registry::default();
@@ -186,6 +193,7 @@ impl Life {
             ),
             feeds: Arc::clone(&feeds[number]),
             alarm,
+            ended: false,
         };
         let hands = palms.into_iter().enumerate().map(hand).collect();
         // A pool that is never empty hides what an empty one does.
@@ -196,13 +204,7 @@ impl Life {
         let roll = Arc::new(Roll::new(&registry));
         let eye = |(number, alarm): (usize, Alarm)| {
             let pool = Pool::new(buffers, bytes, alarm.bell());
-            let settings = Settings {
-                number,
-                pace_ms: plan.wake.pace_ms,
-                sweep_ms: plan.wake.sweep_ms,
-                start_at: plan.inputs.iter().map(|input| input.start_at).collect(),
-                roll: Arc::clone(&roll),
-            };
+            let settings = Settings::of(plan, number, &roll, &Arc::default());
             let reader = Reader::new(
                 settings,
                 SimRing::new(number, world.clone(), rng.fork()),
@@ -210,6 +212,7 @@ impl Life {
                 Arc::clone(&ledger),
                 pool.clone(),
                 Permits::new(permits, alarm.bell()),
+                alarm.bell(),
                 feeds.clone(),
                 outlets.clone(),
                 &registry,
@@ -244,6 +247,8 @@ impl Life {
             registry,
             memory: threads.memory,
             news_max: [1, 4, 16_384][rng.place(3)],
+            forgotten: false,
+            ending: false,
         };
         let mut news = Vec::new();
         life.tree.start(&life.world, &mut news);
@@ -271,7 +276,7 @@ impl Life {
                 let eye = &mut self.eyes[at];
                 eye.alarm.is_due(now) || eye.reader.ring().has_events()
             }
-            Seat::Encoder(at) => self.hands[at].alarm.is_due(now),
+            Seat::Encoder(at) => !self.hands[at].ended && self.hands[at].alarm.is_due(now),
             Seat::Disk => self.disk.is_some(),
         }
     }
@@ -305,6 +310,11 @@ impl Life {
                 };
                 let turn = hand.worker.turn(now, wall, &mut next);
                 hand.alarm.set(turn.progress, turn.deadline);
+                if self.ending && hand.feeds.is_empty() && !turn.blocked {
+                    hand.ended = hand.worker.drain(now, wall);
+                    let again = (!hand.ended).then(|| now.plus_ms(DRAIN_MS));
+                    hand.alarm.set(false, again);
+                }
             }
             Seat::Disk => self.write(),
         }
@@ -340,8 +350,15 @@ impl Life {
 
     fn control_turn(&mut self, now: Mono) -> Option<Positions> {
         self.control.hear();
+        let heard = !self.ending
+            && self.behind.is_empty()
+            && self.eyes.iter().all(|eye| eye.news.is_empty());
         let mut news = Vec::new();
         let tree = self.tree.turn(&self.world, now, &mut news);
+        if !self.forgotten && heard && news.is_empty() && self.tree.is_whole() {
+            self.forgotten = true;
+            self.forget_unfound();
+        }
         self.behind.extend(news);
         self.tell();
         let behind = (!self.behind.is_empty()).then(|| now.plus_ms(20));
@@ -361,7 +378,26 @@ impl Life {
         stored
     }
 
+    fn forget_unfound(&mut self) {
+        for lost in self.ledger.forget_unfound().unread {
+            let count = UnreadCount::new(&self.registry, &lost.output);
+            count.files.add(lost.files);
+            count.bytes.add(lost.bytes);
+        }
+    }
+
+    /// The sum of a metric's series that begin so.
+    pub(crate) fn metric(&self, begins: &str) -> u64 {
+        let text = self.registry.render();
+        let series = text.lines().filter(|line| line.starts_with(begins));
+        let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        values.sum()
+    }
+
     fn tell(&mut self) {
+        if self.ending {
+            return self.behind.clear();
+        }
         while let Some(event) = self.behind.pop_front() {
             let reader = log_of(&event) as usize % self.eyes.len();
             let eye = &mut self.eyes[reader];
@@ -399,6 +435,27 @@ impl Life {
             Ok(()) => self.written = Some(positions),
             Err(_) => self.ledger.snapshot_failed(),
         }
+    }
+
+    /// Told to end: readers end first, then encoders when they have sealed all that they were fed.
+    pub(crate) fn finish(&mut self) {
+        self.ending = true;
+        self.eyes.clear();
+        self.hands
+            .iter_mut()
+            .for_each(|hand| hand.alarm.again = true);
+    }
+
+    /// Whether all that was read is delivered.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.hands.iter().all(|hand| hand.ended) && self.deliverer.idle()
+    }
+
+    /// The last act: the positions are written.
+    pub(crate) fn end(&mut self) {
+        self.write();
+        self.disk = self.ledger.snapshot();
+        self.write();
     }
 
     /// Asks for the positions once more, whatever they say.
@@ -476,6 +533,9 @@ impl Life {
         format!("{}\n{:?}", all.join("\n"), self.deliverer)
     }
 }
+
+/// A drain that waits for a window looks again this soon.
+const DRAIN_MS: u64 = 5;
 
 /// The shortest CRI line, in bytes.
 const LINE_BYTES_MIN: u64 = 45;

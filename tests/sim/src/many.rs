@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::run::{Summary, run};
+use crate::scenario::{SEEDS, Scenario};
 
 /// Exit code of a run with a seed that failed: 3, which neither cargo nor a panic gives.
 pub const FAILED: u8 = 3;
@@ -19,6 +20,7 @@ pub struct Total {
     again: u64,
     late: u64,
     excused: u64,
+    taken: u64,
     crashes: u64,
     detaches: u64,
     rotations: u64,
@@ -31,6 +33,7 @@ impl Total {
         self.again += summary.counts.again;
         self.late += summary.counts.late;
         self.excused += summary.counts.excused;
+        self.taken += summary.counts.taken;
         self.crashes += summary.crashes;
         self.detaches += summary.detaches;
         self.rotations += summary.rotations;
@@ -42,13 +45,14 @@ impl fmt::Display for Total {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} seeds: {} records, {} again, {} late, {} excused; {} crashes, {} detaches, \
+            "{} seeds: {} records, {} again, {} late, {} excused ({} by crashes); {} crashes, {} detaches, \
              {} rotations, {} deletions",
             self.seeds,
             self.records,
             self.again,
             self.late,
             self.excused,
+            self.taken,
             self.crashes,
             self.detaches,
             self.rotations,
@@ -61,6 +65,20 @@ impl fmt::Display for Total {
 /// to, and those that failed with their reason.
 #[must_use]
 pub fn run_all(seeds: u64, until_red: bool) -> (Total, Vec<(u64, String)>) {
+    play(seeds, until_red, &|seed| run(seed, false))
+}
+
+/// Plays a scenario with all its seeds, as `run_all` does.
+#[must_use]
+pub fn run_scenario(scenario: &Scenario, until_red: bool) -> (Total, Vec<(u64, String)>) {
+    play(SEEDS, until_red, &|seed| scenario.run(seed, false))
+}
+
+fn play(
+    seeds: u64,
+    until_red: bool,
+    one: &(dyn Fn(u64) -> Result<Summary, String> + Sync),
+) -> (Total, Vec<(u64, String)>) {
     let total = Total {
         seeds,
         ..Total::default()
@@ -77,7 +95,7 @@ pub fn run_all(seeds: u64, until_red: bool) -> (Total, Vec<(u64, String)>) {
             if seed >= seeds || (until_red && red()) {
                 return;
             }
-            let done = catch_unwind(AssertUnwindSafe(|| run(seed, false)));
+            let done = catch_unwind(AssertUnwindSafe(|| one(seed)));
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             match done {
                 Ok(Ok(summary)) => found.0.add(&summary),

@@ -106,7 +106,7 @@ impl Net {
                 arrives = None;
                 end = Some((there, Err(Failure::Connect("refused".to_owned()))));
             }
-            (Mood::Down, 70..95) => arrives = None,
+            (Mood::Down, 70..95) | (Mood::Dead, _) => arrives = None,
             // Late: the agent has given it up when it arrives.
             (Mood::Down, _) | (Mood::Odd, 0..4) => arrives = Some(timeout + 1 + rng.below(300)),
             // The answer is lost, and the connection breaks at once or never.

@@ -12,7 +12,7 @@ use crate::books::Books;
 use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::world::{Key, World};
-use crate::writer::{Kind, Writer};
+use crate::writer::{Generation, Kind, Writer};
 
 /// Pods that a run may see.
 const PODS_MAX: usize = 4;
@@ -37,6 +37,10 @@ struct Pod {
     directory: PathBuf,
     writers: Vec<Writer>,
     age: Age,
+    /// When its files go, once it has ended.
+    goes: Option<u64>,
+    /// They go soon: some server may not have all of them yet.
+    early: bool,
 }
 
 /// One node.
@@ -49,6 +53,8 @@ pub(crate) struct Node {
     containers: usize,
     /// Files that stored positions say to be settled up to these sizes by every output.
     pub(crate) durable: BTreeMap<Key, u64>,
+    /// Kubelet deletes a pod's files so long after its end.
+    pub(crate) unlink_ms: u64,
     pub(crate) rotations: u64,
     pub(crate) deletions: u64,
 }
@@ -63,6 +69,7 @@ impl Node {
             pods: Vec::new(),
             containers: 0,
             durable: BTreeMap::new(),
+            unlink_ms: 400,
             rotations: 0,
             deletions: 0,
         }
@@ -99,7 +106,33 @@ impl Node {
             directory,
             writers,
             age: Age::Made,
+            goes: None,
+            early: false,
         });
+    }
+
+    /// A pod of one container that runs at once, with an empty file; gives its number.
+    pub(crate) fn run_pod(&mut self, pod: &str, books: &mut Books) -> usize {
+        let number = self.pods.len();
+        let directory = self.root.join(format!("work_{pod}_0a-{number}"));
+        let container = books.container("work", pod, "app");
+        let mut writer = Writer::new(container, Kind::Plain, &directory.join("app"));
+        self.world.make_directory(&directory);
+        self.world.make_directory(writer.directory());
+        writer.open(&self.world, &self.trace);
+        self.pods.push(Pod {
+            directory,
+            writers: vec![writer],
+            age: Age::Runs,
+            goes: None,
+            early: false,
+        });
+        number
+    }
+
+    /// The container of a pod that was made by `run_pod`.
+    pub(crate) fn writer(&mut self, pod: usize) -> &mut Writer {
+        &mut self.pods[pod].writers[0]
     }
 
     fn running(&mut self) -> impl Iterator<Item = &mut Writer> {
@@ -116,7 +149,7 @@ impl Node {
         match what {
             0..2 => self.add_pod(rng, books),
             2 => self.end_pod(rng, books, None),
-            3..10 => self.delete(books),
+            3..10 => self.delete(rng, books),
             _ => {}
         }
         let Some(writer) = self.running().nth(at) else {
@@ -164,6 +197,8 @@ impl Node {
                         .for_each(|it| it.open(&world, &trace));
                     pod.age = Age::Runs;
                 }
+                Age::Ending
+                    if now < *pod.goes.get_or_insert(now + pod.unlink_ms(self.unlink_ms)) => {}
                 Age::Ending => pod.clear(&world, books, &trace),
                 Age::Runs | Age::Gone => {}
             }
@@ -181,6 +216,7 @@ impl Node {
             return;
         }
         pod.age = Age::Ending;
+        pod.early = self.unlink_ms == 0 || rng.chance(10);
         self.trace
             .say(|| format!("node: {} ends", pod.directory.display()));
         for writer in &mut pod.writers {
@@ -194,7 +230,7 @@ impl Node {
     }
 
     /// The oldest files go.
-    fn delete(&mut self, books: &Books) {
+    fn delete(&mut self, rng: &mut Rng, books: &Books) {
         let (world, trace) = (self.world.clone(), self.trace.clone());
         let durable = std::mem::take(&mut self.durable);
         let mut deletions = 0;
@@ -203,7 +239,9 @@ impl Node {
                 continue;
             };
             let key = writer.files[oldest].key;
+            // Kubelet keeps some files; few are deleted before every server has them.
             let open = world.is_open(key) && books.stands_alone(key);
+            let open = open && (books.is_settled(key) || rng.chance(5));
             if open || durable.get(&key) == Some(&writer.files[oldest].size) {
                 writer.delete(oldest, &world, &trace);
                 deletions += 1;
@@ -229,9 +267,11 @@ impl Node {
     }
 
     /// When a renamed file is followed by its new one.
-    pub(crate) fn due(&self) -> Option<u64> {
+    pub(crate) fn due(&self, now: u64) -> Option<u64> {
         let writers = self.pods.iter().flat_map(|pod| &pod.writers);
-        writers.filter_map(Writer::reopens).min()
+        let goes = self.pods.iter().filter(|pod| pod.age == Age::Ending);
+        let goes = goes.filter_map(|pod| pod.goes.filter(|goes| *goes > now));
+        goes.chain(writers.filter_map(Writer::reopens)).min()
     }
 
     /// Deleted files.
@@ -254,7 +294,8 @@ impl Node {
     pub(crate) fn files(&self) -> impl Iterator<Item = (String, Key, &Path, u64)> {
         let writers = self.pods.iter().flat_map(|pod| &pod.writers);
         writers.flat_map(|writer| {
-            let there = writer.files.iter().filter(|file| !file.deleted);
+            let plain = |file: &&Generation| !file.deleted && !file.stands_in;
+            let there = writer.files.iter().filter(plain);
             let log = writer.directory().strip_prefix(&self.root);
             let log = log.unwrap_or(writer.directory()).display().to_string();
             there.map(move |file| (log.clone(), file.key, file.path.as_path(), file.size))
@@ -263,6 +304,11 @@ impl Node {
 }
 
 impl Pod {
+    /// How long its files outlive it: few go at once, since a crash then takes what they held.
+    const fn unlink_ms(&self, least: u64) -> u64 {
+        if self.early { least } else { 5 * least }
+    }
+
     /// A container's files go together when they may, then the directories.
     fn clear(&mut self, world: &World, books: &Books, trace: &Trace) {
         let mut left = false;

@@ -11,11 +11,14 @@ use crate::rng::Rng;
 /// Where the pods are.
 pub(crate) const ROOT: &str = "/pods";
 
+/// Where links may lead.
+pub(crate) const LINKED: &str = "/docker";
+
 const TEXT: &str = r#"
 state: /state
 limits: {memory: 64MiB, readers: READERS, encoders: ENCODERS}
 wake: {pace: PACEms, sweep: SWEEPms}
-inputs: {pods: {pods: {root: /pods}}}
+inputs: {pods: {pods: {root: /pods, link_roots: [/docker]}}}
 pipelines:
   pods:
     from: [pods]

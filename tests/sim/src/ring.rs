@@ -25,7 +25,7 @@ struct Flight {
     buf: Buffer,
     len: usize,
     /// The bytes were copied; the end is not told yet.
-    done: Option<usize>,
+    done: Option<io::Result<usize>>,
 }
 
 /// One reader's ring.
@@ -70,18 +70,21 @@ impl SimRing {
             let into = &mut flight.buf[..len];
             flight.done = Some(copy(&self.world, flight.key, flight.offset, into));
         }
-        match flight.done {
-            Some(count) if self.rng.chance(80) => {
+        match flight.done.take() {
+            Some(done) if self.rng.chance(80) => {
                 let fails = self.weather.flaky && self.rng.chance(1);
                 let result = if fails {
                     Err(io::ErrorKind::Interrupted.into())
                 } else {
-                    Ok(count)
+                    done
                 };
                 let Flight { token, buf, .. } = flight;
                 self.told.push(Event::Read { token, buf, result });
             }
-            _ => self.flights.push(flight),
+            done => {
+                flight.done = done;
+                self.flights.push(flight);
+            }
         }
     }
 }
@@ -102,7 +105,8 @@ impl Ring for SimRing {
     }
 
     fn watch(&mut self, token: Token, file: &Handle, _: u64) -> io::Result<()> {
-        if self.weather.flaky && self.rng.chance(30) {
+        let refused = self.world.lock().ills.rungs;
+        if refused || (self.weather.flaky && self.rng.chance(30)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let armed = Armed {

@@ -38,6 +38,9 @@ const STEPS: u64 = 500;
 /// Steps in which everything must have arrived once the node is silent.
 const QUIET_STEPS: u64 = 20_000;
 
+/// How long an agent may take to end, in milliseconds.
+const GRACE_MS: u64 = 10_000;
+
 /// What happened in a run.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
@@ -63,17 +66,26 @@ struct Faults {
     flaky: bool,
 }
 
-struct Sim {
-    rng: Rng,
-    trace: Trace,
+/// A node, its servers, and the agent on it.
+pub(crate) struct Sim {
+    pub(crate) rng: Rng,
+    pub(crate) trace: Trace,
     faults: Faults,
     plan: Plan,
-    world: World,
-    net: Rc<RefCell<Net>>,
-    node: Node,
-    books: Books,
-    life: Option<Life>,
-    now: u64,
+    pub(crate) world: World,
+    pub(crate) net: Rc<RefCell<Net>>,
+    pub(crate) node: Node,
+    pub(crate) books: Books,
+    pub(crate) life: Option<Life>,
+    pub(crate) now: u64,
+    /// Added to the wall clock's seconds: it was set.
+    pub(crate) wall_shift: i64,
+    /// Outputs went apart over a file that was cut.
+    pub(crate) apart: bool,
+    /// How many agents have started.
+    lives: u64,
+    /// Time goes on by a few milliseconds a step.
+    small_steps: bool,
     quiet: bool,
     detaches: [u64; OUTPUTS],
     summary: Summary,
@@ -86,23 +98,12 @@ struct Sim {
 pub fn run(seed: u64, trace: bool) -> Result<Summary, String> {
     let mut sim = Sim::new(seed, trace)?;
     let done = sim.go();
-    sim.summary.counts = sim.books.counts;
-    (sim.summary.rotations, sim.summary.deletions) = (sim.node.rotations, sim.node.deletions);
-    sim.summary.trace = sim.trace.lines();
-    match done {
-        Ok(()) => Ok(sim.summary),
-        Err(error) if trace => {
-            let life = sim.life.as_ref().map(Life::describe).unwrap_or_default();
-            Err(format!("{}\n{life}\n{error}", sim.summary.trace.join("\n")))
-        }
-        Err(error) => Err(error),
-    }
+    sim.sum_up(done)
 }
 
 impl Sim {
     fn new(seed: u64, keeps: bool) -> Result<Self, String> {
         let mut rng = Rng::new(seed);
-        let trace = Trace::new(keeps);
         let faults = Faults {
             crashes: !matches!(seed % 8, 0 | 1 | 4),
             servers: !matches!(seed % 8, 0 | 2 | 6),
@@ -113,7 +114,35 @@ impl Sim {
             births: rng.chance(60),
             ends: rng.chance(60),
         };
-        let plan = plan(&mut rng, faults.flaky)?;
+        Self::with(faults, weather, faults.flaky, rng, keeps)
+    }
+
+    /// A run in which nothing happens by itself but the turns of the agent.
+    pub(crate) fn scripted(
+        weather: Weather,
+        sweeps: bool,
+        seed: u64,
+        keeps: bool,
+    ) -> Result<Self, String> {
+        let faults = Faults {
+            crashes: false,
+            servers: false,
+            flaky: weather.flaky,
+        };
+        let mut sim = Self::with(faults, weather, sweeps, Rng::new(seed), keeps)?;
+        sim.small_steps = true;
+        Ok(sim)
+    }
+
+    fn with(
+        faults: Faults,
+        weather: Weather,
+        sweeps: bool,
+        mut rng: Rng,
+        keeps: bool,
+    ) -> Result<Self, String> {
+        let trace = Trace::new(keeps);
+        let plan = plan(&mut rng, sweeps)?;
         let world = World::new(Path::new(ROOT), weather, rng.fork());
         let net = Net::new(rng.fork(), trace.clone());
         let node = Node::new(Path::new(ROOT), world.clone(), trace.clone());
@@ -140,10 +169,35 @@ impl Sim {
             books: Books::default(),
             life: None,
             now: 1_000,
+            wall_shift: 0,
+            apart: false,
+            lives: 0,
+            small_steps: false,
             quiet: false,
             detaches: [0; OUTPUTS],
             summary: Summary::default(),
         })
+    }
+
+    /// What a run came to, with its trace if one was asked for.
+    ///
+    /// # Errors
+    /// That of `done`, after the trace.
+    pub(crate) fn sum_up(mut self, done: Result<(), String>) -> Result<Summary, String> {
+        self.summary.counts = self.books.counts;
+        self.summary.rotations = self.node.rotations;
+        self.summary.deletions = self.node.deletions;
+        self.summary.trace = self.trace.lines();
+        match done {
+            Err(error) if !self.summary.trace.is_empty() => {
+                let life = self.life.as_ref().map(Life::describe).unwrap_or_default();
+                Err(format!(
+                    "{}\n{life}\n{error}",
+                    self.summary.trace.join("\n")
+                ))
+            }
+            done => done.map(|()| self.summary),
+        }
     }
 
     fn go(&mut self) -> Result<(), String> {
@@ -180,7 +234,7 @@ impl Sim {
     }
 
     /// Time goes on, and whoever is due takes a turn, or not yet.
-    fn step(&mut self) -> Result<(), String> {
+    pub(crate) fn step(&mut self) -> Result<(), String> {
         self.pass();
         self.net.borrow_mut().step(&mut self.books)?;
         let Some(life) = &self.life else {
@@ -207,7 +261,11 @@ impl Sim {
             1 => 300,
             n => n % 4,
         };
-        self.now += if self.node.is_busy() { long % 4 } else { long };
+        self.now += if self.small_steps || self.node.is_busy() {
+            long % 4
+        } else {
+            long
+        };
         self.trace.at(self.now);
         self.net.borrow_mut().now = self.now;
         self.node.pass(self.now, &self.books);
@@ -216,7 +274,7 @@ impl Sim {
     fn turn(&mut self, seat: Seat) -> Result<(), String> {
         let now = Mono(self.now * 1_000_000);
         let wall = Timestamp {
-            secs: 1_795_000_000 + (self.now / 1_000) as i64,
+            secs: 1_795_000_000 + (self.now / 1_000) as i64 + self.wall_shift,
             nanos: 0,
         };
         let Some(life) = &mut self.life else {
@@ -257,8 +315,9 @@ impl Sim {
         self.node.durable.extend(durable);
     }
 
-    fn start(&mut self) -> Result<(), String> {
+    pub(crate) fn start(&mut self) -> Result<(), String> {
         self.trace.say(|| "the agent starts".to_owned());
+        self.lives += 1;
         self.detaches = [0; OUTPUTS];
         let life = Life::start(
             &self.plan,
@@ -271,7 +330,7 @@ impl Sim {
         Ok(())
     }
 
-    fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let Some(mut life) = self.life.take() else {
             return;
         };
@@ -288,13 +347,42 @@ impl Sim {
         self.books.crash(&self.node.deleted());
     }
 
+    /// The agent is told to end, and ends when all that it has read is delivered.
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
+        let Some(life) = &mut self.life else {
+            return Ok(());
+        };
+        self.trace.say(|| "the agent is told to end".to_owned());
+        life.finish();
+        let end = self.now + GRACE_MS;
+        while self.life.as_ref().is_some_and(|life| !life.has_finished()) {
+            if self.now > end {
+                return Err("the agent does not end".to_owned());
+            }
+            self.run_for(1)?;
+        }
+        if let Some(mut life) = self.life.take() {
+            life.end();
+            let mut outputs = life.outlets.iter().map(|outlet| outlet.output);
+            if let Some(output) = outputs.find(|output| !life.ledger.is_free(*output)) {
+                return Err(format!(
+                    "ended, and {} is owed something",
+                    NAMES[output.index()]
+                ));
+            }
+        }
+        self.trace.say(|| "the agent has ended".to_owned());
+        self.world.stop();
+        Ok(())
+    }
+
     /// Steps until everything has arrived, and the ledger knows as many logs as the node has.
-    fn settle(&mut self, logs: Option<usize>) -> Result<(), String> {
+    pub(crate) fn settle(&mut self, logs: Option<usize>) -> Result<(), String> {
         let mut why = String::new();
         for step in 0..QUIET_STEPS {
             self.node.write(&mut self.rng, &mut self.books, 100);
             self.step()?;
-            self.jump();
+            self.jump(u64::MAX);
             if step % 16 != 15 {
                 continue;
             }
@@ -307,17 +395,27 @@ impl Sim {
         Err(format!("stuck: {why}; {missing}"))
     }
 
-    /// Where nobody is due, time goes on to the next deadline.
-    fn jump(&mut self) {
+    /// Steps for `ms` milliseconds.
+    pub(crate) fn run_for(&mut self, ms: u64) -> Result<(), String> {
+        let until = self.now + ms;
+        while self.now < until {
+            self.step()?;
+            self.jump(until);
+        }
+        Ok(())
+    }
+
+    /// Where nobody is due, time goes on to the next deadline, and no further than `until`.
+    fn jump(&mut self, until: u64) {
         let now = Mono(self.now * 1_000_000);
         let Some(life) = &mut self.life else { return };
         if self.node.is_busy() || life.seats().into_iter().any(|seat| life.is_due(seat, now)) {
             return;
         }
         let deadline = life.deadline().map(|at| at.0.div_ceil(1_000_000));
-        let dues = [deadline, self.net.borrow().due(), self.node.due()];
+        let dues = [deadline, self.net.borrow().due(), self.node.due(self.now)];
         if let Some(due) = dues.into_iter().flatten().min() {
-            self.now = self.now.max(due);
+            self.now = self.now.max(due.min(until));
         }
     }
 
@@ -381,7 +479,7 @@ impl Sim {
     }
 
     /// Once all is quiet the positions stand at every file's end.
-    fn check_end(&mut self) -> Result<(), String> {
+    pub(crate) fn check_end(&mut self) -> Result<(), String> {
         let Some(life) = &mut self.life else {
             return Ok(());
         };
@@ -402,15 +500,27 @@ impl Sim {
                 ));
             }
         }
+        // What is deleted before its positions are stored is lost to the next agent.
+        let may_lose = self.lives > 1 || self.books.counts.excused > 0;
+        let worst = if may_lose {
+            State::Lost
+        } else {
+            State::Unknown
+        };
         let mut paces = Paces::default();
         for account in &accounts {
             let pace = paces.look(account, Mono(self.now * 1_000_000), ROTATION);
             let row = Row::new(account, &names, pace);
-            if row.state() > State::Unknown {
+            if row.state() > worst {
                 return Err(format!("the books do not prove it: {row:?}"));
             }
         }
-        let calm = !self.faults.crashes && !self.faults.flaky && self.summary.detaches == 0;
+        // Outputs that stand at different places read the bytes between them apart.
+        let apart = self.apart
+            || self.lives > 1
+            || self.summary.detaches > 0
+            || self.books.counts.excused > 0;
+        let calm = !self.faults.crashes && !self.faults.flaky && !apart;
         if !calm || self.books.has_surprises() {
             return Ok(());
         }
@@ -427,7 +537,7 @@ impl Sim {
     }
 
     /// The pods are gone, and so is all that the agent had of them.
-    fn check_nothing_is_left(&mut self) -> Result<(), String> {
+    pub(crate) fn check_nothing_is_left(&mut self) -> Result<(), String> {
         let (opens, armed, watches) = self.world.held();
         if opens > 0 || armed > 0 || watches > 1 {
             return Err(format!(

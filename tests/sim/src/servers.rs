@@ -24,8 +24,10 @@ pub(crate) enum Mood {
     Well,
     /// It refuses most, to be sent again.
     Busy,
-    /// Nobody is at home.
+    /// Nobody is at home, but some calls arrive late.
     Down,
+    /// Nothing arrives, ever.
+    Dead,
     /// It stores, and answers or carries answers badly.
     Odd,
 }

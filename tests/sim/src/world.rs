@@ -73,8 +73,44 @@ pub(crate) struct State {
     alive: bool,
     /// The state file.
     pub(crate) positions: Option<Vec<u8>>,
+    /// Symbolic links, and where they lead.
+    links: BTreeMap<PathBuf, PathBuf>,
+    pub(crate) ills: Ills,
     pub(crate) weather: Weather,
     pub(crate) rng: Rng,
+}
+
+/// What the kernel refuses for the time being, whatever the weather.
+#[derive(Debug, Default)]
+pub(crate) struct Ills {
+    /// Opens fail so: `EMFILE`.
+    pub(crate) open: Option<Errno>,
+    /// Reads of these files fail: the disk is sick.
+    pub(crate) read: BTreeSet<Key>,
+    /// `fstat` of these files fails.
+    pub(crate) stat: BTreeSet<Key>,
+    /// Directories cannot be watched: `ENOSPC`.
+    pub(crate) watch: bool,
+    /// No file can be watched.
+    pub(crate) rungs: bool,
+    /// No write wakes anybody: the probes are gone.
+    pub(crate) deaf: bool,
+    /// Names come and leave unannounced: the queue of events overflows.
+    pub(crate) overflow: bool,
+    /// State files cannot be written: the disk is full.
+    pub(crate) full: bool,
+}
+
+/// An error number of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Errno {
+    /// Too many open files.
+    Emfile = 24,
+}
+
+/// The input/output error of a sick disk.
+pub(crate) fn eio() -> std::io::Error {
+    std::io::Error::from_raw_os_error(5)
 }
 
 /// The node's kernel, shared by the node and the agent.
@@ -98,6 +134,8 @@ impl World {
             woken: Vec::new(),
             alive: false,
             positions: None,
+            links: BTreeMap::new(),
+            ills: Ills::default(),
             weather,
             rng,
         })))
@@ -199,6 +237,9 @@ impl World {
         if let Some(node) = state.nodes.get_mut(&key) {
             node.announced = (node.bytes.len() + more) as u64;
         }
+        if state.ills.deaf {
+            return;
+        }
         for ((reader, token), armed) in &mut state.armed {
             if armed.key == key && armed.armed {
                 armed.armed = false;
@@ -212,6 +253,35 @@ impl World {
         if let Some(node) = self.lock().nodes.get_mut(&key) {
             node.bytes.extend_from_slice(bytes);
         }
+    }
+
+    /// The file is cut to this length.
+    pub(crate) fn truncate(&self, key: Key, to: usize) {
+        if let Some(node) = self.lock().nodes.get_mut(&key) {
+            node.bytes.truncate(to);
+            node.announced = node.announced.min(to as u64);
+        }
+    }
+
+    /// What stands in a file.
+    pub(crate) fn bytes(&self, key: Key) -> Vec<u8> {
+        let state = self.lock();
+        let node = state.nodes.get(&key);
+        node.map(|node| node.bytes.clone()).unwrap_or_default()
+    }
+
+    /// Makes a symbolic link, or leads it elsewhere.
+    pub(crate) fn link(&self, path: &Path, to: &Path) {
+        let mut state = self.lock();
+        state.links.insert(path.to_owned(), to.to_owned());
+        state.tell(path, true);
+    }
+
+    /// Removes a symbolic link.
+    pub(crate) fn unlink_link(&self, path: &Path) {
+        let mut state = self.lock();
+        state.links.remove(path);
+        state.tell(path, false);
     }
 
     /// Whether some process has the file open.
@@ -254,6 +324,11 @@ impl State {
         self.names.get(path).copied()
     }
 
+    /// Where a link leads.
+    pub(crate) fn lead(&self, path: &Path) -> Option<PathBuf> {
+        self.links.get(path).cloned()
+    }
+
     /// What stands in a directory, if it is there.
     pub(crate) fn list(&self, dir: &Path) -> Option<Vec<(OsString, EntryKind)>> {
         if !self.directories.contains(dir) {
@@ -265,7 +340,9 @@ impl State {
         let all = files.map(|path| (name(path), EntryKind::File));
         let directories = self.directories.iter().filter(inside);
         let directories = directories.map(|path| (name(path), EntryKind::Directory));
-        Some(all.chain(directories).collect())
+        let links = self.links.keys().filter(inside);
+        let links = links.map(|path| (name(path), EntryKind::Link));
+        Some(all.chain(directories).chain(links).collect())
     }
 
     /// Watches a directory; the same directory has the same watch.
@@ -302,7 +379,7 @@ impl State {
         let Some((id, _)) = self.watches.iter().find(|(_, of)| *of == dir) else {
             return;
         };
-        if self.weather.flaky && self.rng.chance(5) {
+        if self.ills.overflow || (self.weather.flaky && self.rng.chance(5)) {
             self.events = vec![DirEvent::Overflow];
             return;
         }

@@ -37,7 +37,9 @@ pub(crate) struct Generation {
     pub(crate) size: u64,
     pub(crate) deleted: bool,
     /// The attempt that wrote it.
-    attempt: u32,
+    pub(crate) attempt: u32,
+    /// It stands for another file, compressed or copied: positions know it by that one's number.
+    pub(crate) stands_in: bool,
 }
 
 /// Bytes that are under way to a file.
@@ -51,17 +53,17 @@ struct Pending {
 /// One container.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    number: usize,
+    pub(crate) number: usize,
     kind: Kind,
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// Oldest first; the last is written to.
     pub(crate) files: Vec<Generation>,
     queue: VecDeque<(Id, Vec<u8>)>,
     pending: Option<Pending>,
     /// Renamed, and the new file is made at this time.
     reopens: Option<u64>,
-    attempt: u32,
-    rotations: u64,
+    pub(crate) attempt: u32,
+    pub(crate) rotations: u64,
     /// When the last one was.
     rotated: u64,
     /// It writes no more.
@@ -91,21 +93,27 @@ impl Writer {
         &self.directory
     }
 
-    fn current(&self) -> PathBuf {
+    pub(crate) fn current(&self) -> PathBuf {
         self.directory.join(format!("{}.log", self.attempt))
     }
 
     /// Makes the file that is written to.
     pub(crate) fn open(&mut self, world: &World, trace: &Trace) {
         let path = self.current();
-        let key = world.create(&path);
+        self.open_at(&path, world, trace);
+    }
+
+    /// Makes the file that is written to, somewhere else.
+    pub(crate) fn open_at(&mut self, path: &Path, world: &World, trace: &Trace) {
+        let key = world.create(path);
         trace.say(|| format!("node: {} is made, {key:?}", path.display()));
         self.files.push(Generation {
             key,
-            path,
+            path: path.to_owned(),
             size: 0,
             deleted: false,
             attempt: self.attempt,
+            stands_in: false,
         });
     }
 
@@ -338,7 +346,8 @@ impl Writer {
     }
 }
 
-fn line(stream: usize, tag: char, text: &[u8]) -> Vec<u8> {
+/// One CRI line.
+pub(crate) fn line(stream: usize, tag: char, text: &[u8]) -> Vec<u8> {
     let stream = STREAMS[stream];
     let mut line = format!("2026-11-24T05:00:00.123456789Z {stream} {tag} ").into_bytes();
     line.extend_from_slice(text);

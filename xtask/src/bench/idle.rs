@@ -112,7 +112,9 @@ fn one(idle: &Idle, binary: &Path, directory: &Path, name: &str, wake: &str) -> 
     let sweeps = |status: &Value, of: &str| status["sweeps"][of].as_u64().unwrap_or(0);
     let files = sweeps(&ended, "files") - sweeps(&begun, "files");
     let names = sweeps(&ended, "names") - sweeps(&begun, "names");
-    let beyond = used.wakeups().saturating_sub(files + names);
+    // A canary's append wakes the canary thread, and by its event a reader.
+    let rungs = 2 * (sweeps(&ended, "rungs") - sweeps(&begun, "rungs"));
+    let beyond = used.wakeups().saturating_sub(files + names + rungs);
     let seconds = idle.duration.as_secs_f64();
     say(&format!(
         "{name:<9} {} files on {}: CPU {:.3} ms/s, {:.3} wake-ups/s, {:.3} preemptions/s, \
@@ -126,11 +128,11 @@ fn one(idle: &Idle, binary: &Path, directory: &Path, name: &str, wake: &str) -> 
     ));
     say(&format!(
         "{:<9} {} wake-ups in {seconds} s{}; expected {}: {files} sweeps of sizes by readers + \
-         {names} sweeps of names by control; beyond them {beyond}",
+         {names} sweeps of names by control + {rungs} by the canaries; beyond them {beyond}",
         "",
         used.wakeups(),
         used.by_thread(),
-        files + names,
+        files + names + rungs,
     ));
     ensure!(
         ended["late_finds"] == begun["late_finds"],

@@ -91,6 +91,12 @@ sections! {
         "rotate_bytes": "size", "10MiB",
             "Kubelet's `containerLogMaxSize`: for the time that is left until unread bytes are rotated away.";
         "rotate_files": "number", "5", "Kubelet's `containerLogMaxFiles`, for the same.";
+        "pod_rate": "size, a second", "none",
+            "What the logs of one pod are read at, at the most; a second's bytes may come at once.";
+        "namespace_rate": "size, a second", "none",
+            "What the logs of one namespace are read at, at the most.";
+        "over_rate": "`defer` or `drop`", "defer",
+            "Whether what goes beyond a rate is read later, or dropped and counted by pod.";
     }
     /// Wake.
     WAKE = "wake" {

@@ -25,7 +25,9 @@ use super::tree::{Key, Node, Value};
 use crate::base::outputs::OUTPUTS_MAX;
 use crate::base::size::ByteSize;
 use crate::plan::memory::Memory;
-use crate::plan::{Entry, IoChoice, Limits, Pipeline, Plan, Privileges, RungChoice, Step, Wake};
+use crate::plan::{
+    Entry, IoChoice, Limits, OverRate, Pipeline, Plan, Privileges, RungChoice, Step, Wake,
+};
 
 /// More than anybody keeps; the least is kubelet's.
 const ROTATE_FILES_MAX: u64 = 10_000;
@@ -50,6 +52,8 @@ const FACES: [(&str, IoChoice); 3] = [
     ("uring", IoChoice::Uring),
     ("pread", IoChoice::Pread),
 ];
+
+const OVER_RATES: [(&str, OverRate); 2] = [("defer", OverRate::Defer), ("drop", OverRate::Drop)];
 
 const SWITCH: [(&str, bool); 2] = [("true", true), ("false", false)];
 
@@ -206,7 +210,16 @@ fn limits(map: &Fields<'_>, report: &mut Report<'_>) -> Limits {
         rotate_files: map
             .number("rotate_files", 2..=ROTATE_FILES_MAX, report)
             .unwrap_or(default.rotate_files),
+        pod_rate: rate(&map, "pod_rate", report),
+        namespace_rate: rate(&map, "namespace_rate", report),
+        over_rate: map.choice("over_rate", &OVER_RATES, default.over_rate, report),
     }
+}
+
+/// Bytes a second; none where the key is missing.
+fn rate(map: &Fields<'_>, name: &str, report: &mut Report<'_>) -> Option<ByteSize> {
+    map.get(name)?;
+    Some(map.size(name, ByteSize(1 << 20), 1 << 10..=1 << 40, report))
 }
 
 fn wake(map: &Fields<'_>, report: &mut Report<'_>) -> Wake {

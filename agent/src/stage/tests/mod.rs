@@ -186,6 +186,7 @@ impl Bench {
             open_tail,
             ticket: Ticket::new(span, self.outputs, reports),
             permit: None,
+            held: None,
         }));
     }
 

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod books;
+mod fair;
 mod flaky;
 mod open;
+mod ring;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use flaky::{Failing, FlakyFiles};
 
 use super::eventfd::EventFd;
-use super::{Event as RingEvent, MachineRing, Reader, Ring, Roll, Settings, Token};
+use super::{Event as RingEvent, MachineRing, Rates, Reader, Ring, Roll, Settings, Token};
 use crate::base::bell::Bell;
 use crate::base::count::Registry;
 use crate::base::outputs::OutputId;
@@ -26,7 +28,7 @@ use crate::discover::name::log_file;
 use crate::encode::Outlet;
 use crate::ledger::Ledger;
 use crate::ledger::positions::Positions;
-use crate::plan::{IoChoice, RungChoice, StartAt};
+use crate::plan::{IoChoice, Limits, RungChoice, StartAt};
 use crate::ticket::{Chunk, Feed, Feeds, LogId, Meta, Source};
 use crate::wake::{Ladder, Rung, WakeCounters};
 
@@ -43,6 +45,8 @@ impl Drop for Directory {
 struct LossyRing {
     inner: MachineRing,
     loses: bool,
+    /// Drains that fail after they have given what there is.
+    breaks: usize,
     lost: u64,
 }
 
@@ -82,7 +86,13 @@ impl Ring for LossyRing {
         let before = events.len();
         events.retain(|event| !(self.loses && matches!(event, RingEvent::Woken(_))));
         self.lost += (before - events.len()) as u64;
-        Ok(())
+        match self.breaks.checked_sub(1) {
+            None => Ok(()),
+            Some(left) => {
+                self.breaks = left;
+                Err(io::Error::other("the ring ails"))
+            }
+        }
     }
     fn park(&mut self, now: Mono, until: Option<Mono>) -> io::Result<()> {
         self.inner.park(now, until)
@@ -101,7 +111,7 @@ struct Bench {
     kept: Vec<Chunk>,
     ledger: Arc<Ledger>,
     feeds: Arc<Feeds>,
-    registry: Registry,
+    registry: Arc<Registry>,
     now: Mono,
     known: BTreeSet<String>,
     lines: Vec<String>,
@@ -118,7 +128,7 @@ impl Bench {
     }
 
     fn start(dir: Arc<Directory>, positions: Positions) -> Self {
-        let registry = Registry::default();
+        let registry = Arc::new(Registry::default());
         let ledger = Ledger::new(vec!["out".to_owned()], vec![Bell::silent()], positions);
         let feeds = Arc::new(Feeds::new(64, Bell::silent()));
         let (mut wakes, _) = Ladder::choose(RungChoice::Inotify, &[], 1, 64);
@@ -126,6 +136,7 @@ impl Bench {
         let ring = LossyRing {
             inner: MachineRing::new(IoChoice::Pread, wakes.remove(0), bell).unwrap(),
             loses: false,
+            breaks: 0,
             lost: 0,
         };
         let failing = Failing::default();
@@ -142,6 +153,9 @@ impl Bench {
             pace_ms: 5,
             sweep_ms: 0,
             start_at: vec![StartAt::Beginning],
+            log_bytes_min: 1 << 20,
+            record_bytes_max: 1 << 20,
+            rates: Rates::new(&Limits::default(), &registry),
             roll: Arc::new(Roll::new(&registry)),
         };
         let reader = Reader::new(
@@ -151,6 +165,7 @@ impl Bench {
             Arc::clone(&ledger),
             Pool::new(4, 4096, Bell::silent()),
             Permits::new(1, Bell::silent()),
+            Bell::silent(),
             vec![Arc::clone(&feeds)],
             vec![Arc::new(outlet)],
             &registry,
@@ -260,10 +275,7 @@ impl Bench {
         let mut idle = 0;
         while idle < 60 {
             let mut next = || events.pop_front();
-            let turn = self
-                .reader
-                .turn(self.now, Timestamp::default(), &mut next)
-                .unwrap();
+            let turn = self.reader.turn(self.now, Timestamp::default(), &mut next);
             while let Some(feed) = self.feeds.take() {
                 self.finished += usize::from(matches!(feed, Feed::Finished { .. }));
                 if let Feed::Chunk(chunk) = feed {
@@ -276,7 +288,11 @@ impl Bench {
                     }
                 }
             }
-            idle = if turn.progress { 0 } else { idle + 1 };
+            idle = if turn.is_ok_and(|turn| turn.progress) {
+                0
+            } else {
+                idle + 1
+            };
             self.now = self.now.plus_ms(10);
         }
     }
@@ -541,51 +557,4 @@ fn a_broken_compressed_log_is_said_and_the_next_file_goes_on() {
     bench.settle();
     assert_eq!(bench.lines.last().map(|line| text_of(line)), Some("two"));
     assert!(bench.count("tailwake_read_errors_total") > 0);
-}
-
-#[test]
-fn a_name_that_is_no_log_is_counted_once_while_it_is_there() {
-    let mut bench = Bench::new("no-log");
-    let mut counted = Vec::new();
-    for there in [true, true, false, true] {
-        let (link, target) = (bench.path("0.log"), "/proc/self/status");
-        let _ = if there {
-            std::os::unix::fs::symlink(target, link)
-        } else {
-            fs::remove_file(link)
-        };
-        bench.settle();
-        counted.push(bench.count("tailwake_files_refused_total"));
-    }
-    assert_eq!(counted, [1, 1, 1, 2]);
-}
-
-#[test]
-fn a_refused_event_calls_for_a_sweep_as_soon_as_another_file_wakes() {
-    let mut bench = Bench::new("refused");
-    bench.log("0.log", &["one"]);
-    bench.log("other", &["other"]);
-    let source = Source {
-        log: LogId(1),
-        key: "a_b_c/other".into(),
-        ..Source::clone(&bench.source)
-    };
-    let mut events = bench.list(false);
-    events.push_back(Event::Found {
-        source: Arc::new(source),
-        path: bench.path("other"),
-        place: log_file("0.log").unwrap(),
-        at_start: false,
-    });
-    bench.turn(events);
-    bench.reader.ring().loses = true;
-    bench.log("0.log", &["two"]);
-    bench.read();
-    bench.has(&["one", "other"]);
-    bench.reader.ring().loses = false;
-    bench.log("other", &["wakes"]);
-    bench.read();
-    bench.has(&["one", "other", "wakes", "two"]);
-    assert_eq!(bench.count("tailwake_sweep_alarms_total"), 1);
-    assert_eq!(bench.count("tailwake_sweep_late_finds_total"), 1);
 }

@@ -24,7 +24,7 @@ fn long(name: &str, ends: bool) -> String {
 }
 
 /// Another log beside the bench's own.
-fn other_log(bench: &Bench, log: u32) -> Event {
+pub(super) fn other_log(bench: &Bench, log: u32) -> Event {
     let name = format!("other{log}");
     let source = Source {
         log: LogId(log),
@@ -97,18 +97,107 @@ fn a_log_without_a_permit_waits_on_disk_until_the_encoder_has_the_other_record_w
 }
 
 #[test]
-fn a_record_without_an_end_gives_its_permit_up_when_others_wait() {
-    let mut bench = Bench::new("pressure");
+fn records_without_an_end_hold_no_permit_and_nobody_up() {
+    let mut bench = Bench::new("endless");
     fs::write(bench.path("0.log"), long("0.log", false)).unwrap();
     bench.settle();
-    bench.later(2_000);
+    assert!(bench.lines.is_empty(), "it waits on disk");
+    for _ in 0..10 {
+        // It grows all the while, and another has a long record that is whole.
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(bench.path("0.log"))
+            .unwrap();
+        file.write_all(PART.as_bytes()).unwrap();
+        bench.later(500);
+    }
     fs::write(bench.path("other1"), long("other1", true)).unwrap();
     let events = VecDeque::from([other_log(&bench, 1)]);
     bench.turn(events);
+    assert_eq!((ends(&bench), bench.lines.len(), bench.finished), (1, 7, 0));
+    assert_eq!(bench.count("tailwake_open_record_waits_total"), 0);
+    // Nothing more comes of it: after ten seconds it goes as it is, all of it at once.
+    bench.later(10_500);
+    assert_eq!((bench.lines.len(), bench.finished), (7 + 16, 1));
+}
+
+#[test]
+fn a_long_record_over_a_rotation_waits_for_nothing() {
+    let mut bench = Bench::new("long-rotated");
+    fs::write(bench.path("0.log"), long("first", false)).unwrap();
+    bench.settle();
+    bench.rename("0.log", OLDER);
+    fs::write(bench.path("0.log"), long("second", true)).unwrap();
+    let begun = bench.now;
+    let events = bench.list(false);
+    bench.turn(events);
     assert_eq!(
-        (ends(&bench), bench.finished, bench.lines.len()),
-        (1, 1, 13)
+        (ends(&bench), bench.lines.len(), bench.finished),
+        (1, 13, 0)
     );
+    // The turn itself waits 600 ms for more.
+    let took = bench.now.ms_since(begun);
+    assert!(took < 1_000, "{took} ms");
+}
+
+#[test]
+fn a_record_longer_than_any_may_be_holds_no_file_and_no_place_back() {
+    let mut bench = Bench::new("over");
+    bench.reader.settings.record_bytes_max = 4_096;
+    let mut written = 0;
+    for number in 0..8 {
+        let part = long(&format!("endless{number}"), false);
+        written += part.len() as u64;
+        fs::write(bench.path("0.log"), part).unwrap();
+        bench.settle();
+        bench.rename("0.log", &format!("0.log.20261124-05000{number}"));
+        if number > 0 {
+            let before = bench.path(&format!("0.log.20261124-05000{}", number - 1));
+            fs::remove_file(before).unwrap();
+        }
+    }
+    bench.log("0.log", &["end"]);
+    bench.settle();
+    bench.later(1_000);
+    assert_eq!(bench.lines.len(), 8 * 6 + 1);
+    assert_eq!(bench.finished, 0);
+    let settled = bench.ledger.accounts()[0].outputs[0].settled.bytes;
+    assert!(settled > written, "{settled} of {written}");
+    // The newest and the one before it, whose name is still there.
+    assert!(bench.count("tailwake_files_open") <= 2);
+}
+
+#[test]
+fn lines_beside_an_endless_record_do_not_come_again_after_a_restart() {
+    let mut bench = Bench::new("beside");
+    bench.reader.settings.record_bytes_max = 2_048;
+    for _ in 0..20 {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(bench.path("0.log"))
+            .unwrap();
+        file.write_all(
+            [&long("endless", false)[..1_040], OTHER]
+                .concat()
+                .as_bytes(),
+        )
+        .unwrap();
+        bench.settle();
+        bench.later(1_200);
+    }
+    let others = |bench: &Bench| {
+        bench
+            .lines
+            .iter()
+            .filter(|line| line.ends_with("other"))
+            .count()
+    };
+    assert_eq!(others(&bench), 20);
+    let mut bench = bench.restart();
+    bench.settle();
+    bench.later(2_000);
+    assert!(others(&bench) <= 22, "{} lines", others(&bench));
 }
 
 #[test]

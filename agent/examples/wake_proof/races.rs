@@ -1,30 +1,37 @@
 //! Proves the arm and wake protocol on the running kernel: bursts of appends, none left unread.
 //!
 //! ```text
-//! writer:  1-3 appends to one of a few files -> wait until the reader has read them all
+//! writers: 1-3 appends to one of a few files -> wait until the reader has read them all
 //! reader:  poll -> drain -> arm -> read to the end (and to the expected end) -> poll
 //! ```
 //!
 //! 1. No sweep and no timer reads: a burst that is not announced stays unread, and is counted.
 //! 2. Every byte is checked against its position.
-//! 3. The two threads have a CPU each and the reader looks without sleeping at first, or their
+//! 3. Reader and writers have a CPU each and the reader looks without sleeping at first, or their
 //!    steps would never overlap; [`Fault`] shows that a wrong protocol is then found.
+//! 4. Two writers share their CPU with a thread that wakes all the while, so that they lose it at any
+//!    step: also between hook and return, where the kernel can be preempted. How often is counted.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::{Ladder, Report, Rung, Wake, WakeCounters};
-use crate::plan::RungChoice;
+use tailwake::wake::{Ladder, Report, Rung, Wake, WakeCounters};
 
+use crate::choice;
+
+/// Writers; each has its own share of the files.
+const WRITERS: usize = 2;
+/// The least nanoseconds until the thread that takes the CPU from them takes it again.
+const JOLT_NS: i64 = 50_000;
 /// Files written to in turn.
 const FILES: usize = 4;
 /// Bytes per append: odd, so that pages are crossed.
@@ -42,7 +49,7 @@ const APPEND_GAP_NS: u64 = 60_000;
 const SERVE_GAP_NS: u64 = 20_000;
 /// Reads that may come back short of the expected end.
 const SHORT_READS_MAX: u32 = 1_000_000;
-/// A file starts anew here, so that a long run needs no disk.
+/// The bytes are the position modulo this.
 const LENGTH_PERIOD: usize = 251;
 
 /// A protocol that is wrong on purpose: the stress must find it.
@@ -58,7 +65,7 @@ enum Fault {
 
 /// What came out.
 #[derive(Debug)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// The rung was loaded and run.
     Ran(Tally),
     /// The kernel refused the rung.
@@ -67,11 +74,13 @@ enum Outcome {
 
 /// The account of one run.
 #[derive(Clone, Debug)]
-struct Tally {
+pub(crate) struct Tally {
     /// The rung that woke every file.
     rung: Rung,
     /// Bursts written.
     bursts: u64,
+    /// Times that a writer lost its CPU unasked.
+    preempted: u64,
     /// Bursts that nobody announced.
     unread: u64,
     /// Bytes written.
@@ -95,17 +104,25 @@ impl Tally {
     }
 }
 
+impl Outcome {
+    /// Whether the rung was run and left nothing unread.
+    pub(crate) fn is_clean(&self) -> bool {
+        matches!(self, Self::Ran(tally) if tally.is_clean())
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(report) => write!(out, "SKIP {report}"),
             Self::Ran(tally) => write!(
                 out,
-                "{} rung {}: bursts {}, unread {}, altered {}, bytes {}, events {}, stale {}, \
+                "{} rung {}: bursts {}, writers preempted {}, unread {}, altered {}, bytes {}, events {}, stale {}, \
                  refused {}, overflows {}, short reads {}, {:.1} s",
                 if tally.is_clean() { "PASS" } else { "FAIL" },
                 tally.rung.name(),
                 tally.bursts,
+                tally.preempted,
                 tally.unread,
                 tally.altered,
                 tally.bytes,
@@ -124,7 +141,7 @@ impl fmt::Display for Outcome {
 ///
 /// # Errors
 /// When the files cannot be made or read.
-fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
+pub(crate) fn run(rung: Rung, dir: &Path, bursts: u64) -> anyhow::Result<Outcome> {
     run_with(rung, dir, bursts, Fault::None)
 }
 
@@ -162,6 +179,7 @@ fn run_with(rung: Rung, dir: &Path, bursts: u64, fault: Fault) -> anyhow::Result
     Ok(Outcome::Ran(Tally {
         rung,
         bursts,
+        preempted: desk.preempted.load(Ordering::SeqCst),
         unread: desk.unread.load(Ordering::SeqCst),
         bytes: desk.read.iter().map(|r| r.load(Ordering::SeqCst)).sum(),
         altered,
@@ -172,16 +190,6 @@ fn run_with(rung: Rung, dir: &Path, bursts: u64, fault: Fault) -> anyhow::Result
     }))
 }
 
-fn choice(rung: Rung) -> RungChoice {
-    match rung {
-        Rung::FexitPerformWrite => RungChoice::Fexit,
-        Rung::TracepointBtf => RungChoice::TpBtf,
-        Rung::RawTracepoint => RungChoice::RawTp,
-        Rung::Inotify => RungChoice::Inotify,
-        Rung::SweepOnly => RungChoice::Sweep,
-    }
-}
-
 /// What the two threads share.
 #[derive(Debug, Default)]
 struct Desk {
@@ -190,6 +198,9 @@ struct Desk {
     /// How often the reader has slept and looked.
     looks: AtomicU64,
     unread: AtomicU64,
+    preempted: AtomicU64,
+    /// Writers that have ended.
+    ended: AtomicUsize,
     done: AtomicBool,
 }
 
@@ -220,12 +231,21 @@ fn stress(
         fault,
     };
     let written = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            stay_on(0);
-            let result = write_bursts(&writers, bursts, &desk, fault);
-            desk.done.store(true, Ordering::SeqCst);
-            result
-        });
+        let writing: Vec<_> = (0..WRITERS)
+            .map(|number| {
+                let (desk, writers) = (&desk, &writers);
+                scope.spawn(move || {
+                    stay_on(0);
+                    let result = write_bursts(number, writers, bursts, desk, fault);
+                    let others = desk.ended.fetch_add(1, Ordering::SeqCst) + 1 < WRITERS;
+                    if !others || result.is_err() {
+                        desk.done.store(true, Ordering::SeqCst);
+                    }
+                    result
+                })
+            })
+            .collect();
+        let jolting = scope.spawn(|| jolt(&desk));
         let reading = scope.spawn(|| {
             stay_on(1);
             let result = reader.serve(wake, &desk);
@@ -235,22 +255,54 @@ fn stress(
         let read = reading
             .join()
             .map_err(|_| anyhow::anyhow!("the reader panicked"))?;
-        let written = writer
-            .join()
-            .map_err(|_| anyhow::anyhow!("the writer panicked"))?;
-        read.and(written)
+        let joined = jolting.join();
+        joined.map_err(|_| anyhow::anyhow!("the jolting thread panicked"))?;
+        writing.into_iter().fold(read, |so_far, writer| {
+            let written = writer.join();
+            so_far.and(written.map_err(|_| anyhow::anyhow!("a writer panicked"))?)
+        })
     });
     written?;
     Ok((desk, reader.altered, reader.short_reads, all_on_rung))
 }
 
-fn write_bursts(writers: &[File], bursts: u64, desk: &Desk, fault: Fault) -> anyhow::Result<()> {
+/// Takes the writers' CPU from them for a moment, again and again: who has slept goes first.
+fn jolt(desk: &Desk) {
+    stay_on(0);
+    let mut dice = 0x9e6c_63d0_876a_3f6b_u64;
+    while !desk.done.load(Ordering::SeqCst) {
+        dice = roll(dice);
+        let moment = Timespec {
+            tv_sec: 0,
+            tv_nsec: JOLT_NS + (dice % 128) as i64 * 1000,
+        };
+        let _ = rustix::thread::nanosleep(&moment);
+    }
+}
+
+/// Times that the calling thread has lost its CPU unasked.
+fn preempted() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let key = "nonvoluntary_ctxt_switches:";
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
+    line.and_then(|count| count.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// One writer's share.
+fn write_bursts(
+    number: usize,
+    writers: &[File],
+    bursts: u64,
+    desk: &Desk,
+    fault: Fault,
+) -> anyhow::Result<()> {
     let pattern = pattern();
     let mut written = [0u64; FILES];
-    let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
-    for _ in 0..bursts {
+    let mut dice = 0x9e37_79b9_7f4a_7c15_u64 + number as u64;
+    for _ in (0..bursts).skip(number).step_by(WRITERS) {
         dice = roll(dice);
-        let which = (dice % FILES as u64) as usize;
+        let which = (dice as usize % (FILES / WRITERS)) * WRITERS + number;
         for append in 0..=(dice >> 8) % 3 {
             let at = (written[which] % LENGTH_PERIOD as u64) as usize;
             (&writers[which]).write_all(&pattern[at..at + APPEND_BYTES])?;
@@ -273,6 +325,7 @@ fn write_bursts(writers: &[File], bursts: u64, desk: &Desk, fault: Fault) -> any
             std::hint::spin_loop();
         }
     }
+    desk.preempted.fetch_add(preempted(), Ordering::SeqCst);
     Ok(())
 }
 
