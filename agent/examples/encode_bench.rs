@@ -52,6 +52,7 @@ impl Process for Lines {
                 lines: 1,
                 ticket: &chunk.ticket,
                 held: SmallVec::new(),
+                sent: tailwake::base::outputs::OutputSet::NONE,
             };
             sink.emit(OutputId(0), &mut record);
             start = end + 1;
@@ -69,7 +70,7 @@ impl Process for Lines {
 struct Nobody;
 
 impl Settle for Nobody {
-    fn settled(&self, _: &[Span], _: OutputId) {}
+    fn settled(&self, _: &[Span], _: OutputId, _: tailwake::ticket::LineFates) {}
     fn failed(&self, _: &[Span], _: OutputId) {}
 }
 

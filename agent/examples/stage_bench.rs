@@ -23,7 +23,7 @@ const BUFFER_BYTES: usize = 128 << 10;
 struct Nobody;
 
 impl Settle for Nobody {
-    fn settled(&self, _: &[Span], _: OutputId) {}
+    fn settled(&self, _: &[Span], _: OutputId, _: tailwake::ticket::LineFates) {}
     fn failed(&self, _: &[Span], _: OutputId) {}
 }
 

@@ -3,6 +3,7 @@
 //!
 //! ARCHITECTURE.md draws the rooms and says who may import whom.
 
+pub mod account;
 pub mod admin;
 pub mod base;
 pub mod cli;

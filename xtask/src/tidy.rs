@@ -22,6 +22,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("encode", &["plan", "stage", "ticket"]),
     ("deliver", &["plan", "encode", "ticket"]),
     ("ledger", &["ticket"]),
+    ("account", &["ledger", "ticket"]),
     ("wake", &["plan"]),
     ("discover", &["plan", "ticket"]),
     (
@@ -36,7 +37,9 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that touch neither clock, thread, file nor socket.
-const PURE: &[&str] = &["plan", "line", "stage", "encode", "ticket", "ledger"];
+const PURE: &[&str] = &[
+    "plan", "line", "stage", "encode", "ticket", "ledger", "account",
+];
 
 /// What pure rooms may not name.
 const IMPURE: &[&str] = &[

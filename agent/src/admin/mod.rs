@@ -4,6 +4,8 @@
 //! 2. Nothing here changes the agent.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +28,12 @@ pub const REQUEST_MS: u64 = 10_000;
 
 /// What the listener tells of the agent.
 pub trait StatusSource: Send + Sync {
-    /// Everything, for `/status`.
-    fn status(&self) -> serde_json::Value;
+    /// Brings the sizes of files up to date, which `status` and `series` tell of.
+    fn look(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    /// Everything, for `/status`, as JSON.
+    fn status(&self) -> String;
+    /// `text` and the series that come and go with their containers, for `/metrics`.
+    fn series(&self, text: String) -> String;
     /// Whether the first listing is done.
     ///
     /// # Errors
@@ -79,9 +85,12 @@ pub async fn serve(
 }
 
 async fn connection(stream: TcpStream, registry: &Arc<Registry>, source: &Arc<dyn StatusSource>) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(request.method(), request.uri().path(), registry, &**source);
-        async move { Ok::<_, Infallible>(answer) }
+    let service = service_fn(|request: Request<Incoming>| async move {
+        let (method, path) = (request.method(), request.uri().path());
+        if method == Method::GET && matches!(path, "/metrics" | "/status") {
+            source.look().await;
+        }
+        Ok::<_, Infallible>(answer(method, path, registry, &**source))
     });
     // A client that breaks off is its own affair.
     let _ = hyper::server::conn::http1::Builder::new()
@@ -103,13 +112,9 @@ fn answer(
         (&Method::GET, "/metrics") => (
             StatusCode::OK,
             "text/plain; version=0.0.4",
-            registry.render(),
+            source.series(registry.render()),
         ),
-        (&Method::GET, "/status") => (
-            StatusCode::OK,
-            "application/json",
-            source.status().to_string(),
-        ),
+        (&Method::GET, "/status") => (StatusCode::OK, "application/json", source.status()),
         (&Method::GET, "/ready") => state(source.ready(), text),
         (&Method::GET, "/healthz") => state(source.healthy(), text),
         (&Method::GET, _) => {
@@ -144,8 +149,14 @@ mod tests {
     struct Fixed;
 
     impl StatusSource for Fixed {
-        fn status(&self) -> serde_json::Value {
-            serde_json::json!({"rung": "inotify"})
+        fn look(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            Box::pin(std::future::ready(()))
+        }
+        fn series(&self, text: String) -> String {
+            text
+        }
+        fn status(&self) -> String {
+            serde_json::json!({"rung": "inotify"}).to_string()
         }
         fn ready(&self) -> Result<(), String> {
             Err("the first listing is under way".to_owned())

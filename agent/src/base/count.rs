@@ -154,6 +154,20 @@ impl Registry {
         })
     }
 
+    /// The sum of a metric's series that bear all of these labels; 0 where there is none.
+    #[must_use]
+    pub fn value_of(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = families.iter().filter(|family| family.name == name);
+        let series = series.flat_map(|family| &family.series).filter(|series| {
+            labels.iter().all(|(name, value)| {
+                let mut have = series.labels.iter();
+                have.any(|label| label.0 == *name && label.1 == *value)
+            })
+        });
+        series.map(|series| series.value.get()).sum()
+    }
+
     /// All metrics in the text exposition format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {

@@ -3,7 +3,10 @@
 //! Exit codes: 0 = done, 1 = the agent or the check failed, 2 = the command line is wrong. `probe`
 //! has its own.
 
+mod account;
+mod ask;
 mod probe;
+mod top;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -43,6 +46,13 @@ enum Command {
         /// The least level that is logged: error, warn, info, debug, trace.
         #[arg(long, value_name = "LEVEL", default_value = "info")]
         log_level: LevelFilter,
+        /// Deliver what is there at the start, print the account, and end: 0 = all of it is proven
+        /// delivered, 1 = it is not.
+        #[arg(long)]
+        once: bool,
+        /// With --once: how long it may take.
+        #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "once")]
+        timeout: u64,
     },
     /// Read a config, say all that is wrong with it, and show the plan and its memory ceiling.
     Check {
@@ -55,6 +65,10 @@ enum Command {
         )]
         config: PathBuf,
     },
+    /// Print what each container has written, and what each output has of it, as a running agent knows.
+    Account(account::Account),
+    /// Watch the account of a running agent.
+    Top(top::Top),
     /// Say which wake rungs load on this node, what covers the log roots, and what to change.
     Probe(probe::Probe),
 }
@@ -74,28 +88,48 @@ pub fn main() -> ExitCode {
                 config,
                 log_format,
                 log_level,
+                once,
+                timeout,
             } => {
                 allocator::tune();
                 start_log(log_format, log_level);
                 config::load(&config)
                     .map_err(anyhow::Error::from)
-                    .and_then(|plan| run::run(plan, run::Options::default()))
+                    .and_then(|plan| {
+                        let options = run::Options {
+                            once_ms: once.then_some(timeout.saturating_mul(1_000)),
+                            ..run::Options::default()
+                        };
+                        run::run(plan, options)
+                    })
+                    .map(code)
             }
             Command::Check { config } => config::load(&config)
                 .map_err(anyhow::Error::from)
                 .and_then(|plan| {
                     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
                     let page = config::check(&plan, cpus).map_err(anyhow::Error::msg)?;
-                    Ok(writeln!(std::io::stdout(), "{page}")?)
+                    writeln!(std::io::stdout(), "{page}")?;
+                    Ok(ExitCode::SUCCESS)
                 }),
+            Command::Account(account) => account::run(&account),
+            Command::Top(top) => top::run(&top),
             Command::Probe(probe) => return probe::run(&probe),
         };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "tailwake: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn code(proven: bool) -> ExitCode {
+    if proven {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

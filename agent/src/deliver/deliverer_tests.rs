@@ -42,7 +42,7 @@ fn letters(
 struct Ledger(Mutex<Vec<(u64, bool)>>);
 
 impl Settle for Ledger {
-    fn settled(&self, spans: &[Span], _: OutputId) {
+    fn settled(&self, spans: &[Span], _: OutputId, _: crate::ticket::LineFates) {
         self.0.lock().unwrap().push((spans[0].start, true));
     }
     fn failed(&self, spans: &[Span], _: OutputId) {

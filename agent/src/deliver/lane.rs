@@ -21,6 +21,7 @@ use super::transport::CallId;
 use crate::base::backoff::Backoff;
 use crate::base::time::Mono;
 use crate::encode::Item;
+use crate::ticket::LineFate;
 
 /// A server may not ask for a longer wait.
 const RETRY_AFTER_MS_MAX: u64 = 300_000;
@@ -159,13 +160,13 @@ impl Lane {
                     bench
                         .tally
                         .rejected(bench.now, *reason, u64::from(item.lines), text);
-                    load.settle(item);
+                    load.settle(item, LineFate::Rejected);
                 }
                 Fate::Rejected(reason) => {
                     bench
                         .tally
                         .rejected(bench.now, *reason, u64::from(item.lines), text);
-                    load.settle(item);
+                    load.settle(item, LineFate::Rejected);
                 }
                 Fate::Retry(reason) | Fate::RetryBounded(reason) => {
                     again.push(place);
@@ -191,7 +192,7 @@ fn deliver(load: &mut Load, items: &[Item], bench: &mut Bench<'_>) {
     for item in items {
         lines += u64::from(item.lines);
         bytes += u64::from(item.range.end.saturating_sub(item.range.start));
-        load.settle(item);
+        load.settle(item, LineFate::Delivered);
     }
     bench.tally.acknowledged_lines.add(lines);
     bench.tally.acknowledged_bytes.add(bytes);
@@ -199,7 +200,9 @@ fn deliver(load: &mut Load, items: &[Item], bench: &mut Bench<'_>) {
 
 fn reject(load: &mut Load, part: &Part, reason: Reason, text: &str, bench: &mut Bench<'_>) {
     bench.tally.rejected(bench.now, reason, part.lines(), text);
-    part.items.iter().for_each(|item| load.settle(item));
+    part.items
+        .iter()
+        .for_each(|item| load.settle(item, LineFate::Rejected));
 }
 
 fn halve(

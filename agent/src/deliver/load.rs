@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use crate::base::time::Mono;
 use crate::encode::{Encoding, Item, Request};
-use crate::ticket::Ticket;
+use crate::ticket::{LineFate, Ticket};
 
 /// What [`Recompose`] makes: a body, its items in order, its groups.
 pub type Recomposed = (Bytes, Vec<Item>, Vec<Range<u32>>);
@@ -68,6 +68,8 @@ pub(crate) struct Load {
     tickets: Vec<Option<Ticket>>,
     /// For each ticket, how many items that name it are not settled.
     owed: Vec<u32>,
+    /// For each ticket, the lines of those that are: delivered, and rejected.
+    ended: Vec<[u32; 2]>,
     /// What is still to be sent, in order; the first may be on its way.
     pub(crate) parts: VecDeque<Part>,
     /// What it takes of the window until its end.
@@ -94,6 +96,7 @@ impl Load {
             bounded_tries: 0,
         };
         Self {
+            ended: vec![[0; 2]; request.tickets.len()],
             tickets: request.tickets.into_iter().map(Some).collect(),
             owed,
             parts: VecDeque::from([part]),
@@ -103,15 +106,19 @@ impl Load {
     }
 
     /// An item was delivered, or rejected and counted.
-    pub(crate) fn settle(&mut self, item: &Item) {
+    pub(crate) fn settle(&mut self, item: &Item, fate: LineFate) {
         for place in named(item) {
             let Some(owed) = self.owed.get_mut(place) else {
                 continue;
             };
             *owed = owed.saturating_sub(1);
+            self.ended[place][usize::from(fate == LineFate::Rejected)] += item.lines;
             if *owed == 0
                 && let Some(ticket) = self.tickets[place].take()
             {
+                let [delivered, rejected] = self.ended[place];
+                ticket.note(LineFate::Delivered, ticket.outputs(), delivered);
+                ticket.note(LineFate::Rejected, ticket.outputs(), rejected);
                 ticket.settle();
             }
         }

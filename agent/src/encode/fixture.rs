@@ -18,7 +18,7 @@ use crate::ticket::{Chunk, FileId, LogId, Meta, PassId, Settle, Source, Span, Ti
 pub(crate) struct Told(Mutex<Vec<(bool, u64, u8)>>);
 
 impl Settle for Told {
-    fn settled(&self, spans: &[Span], output: OutputId) {
+    fn settled(&self, spans: &[Span], output: OutputId, _: crate::ticket::LineFates) {
         self.0
             .lock()
             .unwrap()
@@ -117,5 +117,6 @@ pub(crate) fn record<'c>(
         lines: 1,
         ticket,
         held: SmallVec::new(),
+        sent: OutputSet::NONE,
     }
 }

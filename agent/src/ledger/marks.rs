@@ -34,6 +34,21 @@ impl Mark {
         &self.beyond
     }
 
+    /// How many bytes are settled.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.watermark + self.settled_from(self.watermark)
+    }
+
+    /// How many bytes beyond the watermark are settled at or after `from`.
+    #[must_use]
+    pub fn settled_from(&self, from: u64) -> u64 {
+        let ranges = self.beyond.iter();
+        ranges
+            .map(|&(start, end)| end.saturating_sub(start.max(from)))
+            .sum()
+    }
+
     /// Settles `start..end`.
     pub fn settle(&mut self, start: u64, end: u64) {
         if end <= self.watermark || start >= end {

@@ -9,11 +9,15 @@
 //! 1. An output's watermark never moves backwards within one generation of a file.
 //! 2. It never passes a byte that this output has not settled.
 //! 3. Nothing here reads a clock, a file or a socket.
-//! 4. One lock, held for a few hundred nanoseconds a chunk and output; no call waits under it.
+//! 4. One lock, held for a few hundred nanoseconds a chunk and output; no call waits under it, and what
+//!    copies all logs takes it for a slice of them at a time.
+//! 5. What was written, read, settled and lost is counted apart: `account.rs`.
 
+pub mod account;
 mod log;
 pub mod marks;
 pub mod positions;
+mod snapshot;
 pub mod unfound;
 
 use std::collections::VecDeque;
@@ -22,14 +26,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
+pub use account::{Account, Gap, Gaps, LogAccount, OutputAccount};
 use log::{File, Log};
 pub use marks::Mark;
-use positions::{FilePositions, MarkPositions, Positions};
+use positions::{FilePositions, Positions};
 pub use unfound::{Forgotten, Unread, UnreadCount};
 
 use crate::base::bell::Bell;
 use crate::base::outputs::{OutputId, OutputSet};
-use crate::ticket::{FileId, LogId, Settle, Source, Span, Ticket};
+use crate::ticket::{FileId, LineFates, LogId, Settle, Source, Span, Ticket};
 
 /// Which file it is. (device, inode) alone is no identity: ext4 gives the number of the file that
 /// was just deleted to the next one.
@@ -55,30 +60,6 @@ pub struct Identity {
     /// xxh3 of the `last_len` bytes before `last_at`.
     #[serde(default)]
     pub last: u64,
-}
-
-/// One output's account of one container log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// Lines settled.
-    pub lines: u64,
-    /// Bytes settled.
-    pub bytes: u64,
-}
-
-/// A container log as `/status` shows it.
-#[derive(Clone, Debug)]
-pub struct LogAccount {
-    /// Whose it is.
-    pub source: Arc<Source>,
-    /// Lines read, once, however many passes read them again.
-    pub read: Account,
-    /// By output.
-    pub settled: Vec<Account>,
-    /// By output: bytes that are known to have been written, and were gone before they were settled.
-    pub lost_bytes: Vec<u64>,
-    /// Bytes read again by catch-up passes.
-    pub reread_bytes: u64,
 }
 
 /// What a reader must look at.
@@ -213,24 +194,30 @@ impl Ledger {
             // Most logs have one file most of the time.
             files: VecDeque::with_capacity(1),
             owing: vec![0; outputs],
-            in_flight: vec![0; outputs],
             behind: false,
             failed: OutputSet::NONE,
             awaited: OutputSet::NONE,
-            account: LogAccount {
-                source: Arc::clone(source),
-                read: Account::default(),
-                settled: vec![Account::default(); outputs],
-                lost_bytes: vec![0; outputs],
-                reread_bytes: 0,
-            },
+            account: LogAccount::new(source, outputs),
+            recalled: false,
+            strange: false,
         });
+        // What any output has settled was read.
+        let mut covered = Mark::at(opened);
+        let beyond = marks.iter().flat_map(|mark| mark.beyond());
+        beyond.for_each(|&(start, end)| covered.settle(start, end));
+        log.account.begin(&marks, &covered);
+        log.recalled |= found.is_some();
+        log.strange |= known && found.is_none();
         log.files.push_back(File {
             id,
             identity,
             end: None,
             opened,
+            covered,
             seen: opened,
+            kernel: 0,
+            unfinished: 0,
+            sizeless: false,
             marks,
         });
         id
@@ -262,13 +249,6 @@ impl Ledger {
         if let Some(file) = self.lock().file(log, file) {
             file.identity.last_at = at;
             (file.identity.last_len, file.identity.last) = last;
-        }
-    }
-
-    /// Bytes of the log are gone that `output` has not settled and never will.
-    pub fn lose(&self, log: LogId, output: OutputId, bytes: u64) {
-        if let Some(log) = self.lock().logs.get_mut(&log) {
-            log.account.lost_bytes[output.index()] += bytes;
         }
     }
 
@@ -367,7 +347,8 @@ impl Ledger {
         let Some(log) = inner.logs.get_mut(&log) else {
             return false;
         };
-        let over = |output: OutputId| log.in_flight[output.index()] >= most(output);
+        let flying = |output: OutputId| log.account.outputs[output.index()].in_flight_bytes;
+        let over = |output: OutputId| flying(output) >= most(output);
         let behind = !outputs.is_empty() && outputs.iter().all(over);
         log.behind |= behind;
         behind
@@ -412,7 +393,7 @@ impl Ledger {
         let mut inner = self.lock();
         inner.dirty = true;
         if let Some(log) = inner.logs.get_mut(&log) {
-            log.files.retain(|have| have.id != file);
+            log.forget(file);
         }
     }
 
@@ -431,18 +412,6 @@ impl Ledger {
         self.lock().spared.insert(key.to_owned());
     }
 
-    /// Drops the positions of files that the first listing did not find, and says what of them no
-    /// output has. To be called once all that the listing found is registered.
-    pub fn forget_unfound(&self) -> Forgotten {
-        let mut inner = self.lock();
-        let inner = &mut *inner;
-        let spared = &inner.spared;
-        let gone = inner.remembered.extract_if(|key, _| !spared.contains(key));
-        let gone: Vec<FilePositions> = gone.flat_map(|(_, files)| files).collect();
-        inner.dirty |= !gone.is_empty();
-        unfound::forgotten(gone.iter(), &self.outputs)
-    }
-
     /// Moves what reader `reader` must look at into `notices`.
     pub fn notices(&self, reader: usize, notices: &mut Vec<Notice>) {
         let mut inner = self.lock();
@@ -457,56 +426,7 @@ impl Ledger {
         notices.extend(told);
     }
 
-    /// The positions file, if anything has changed since the last call.
-    #[must_use]
-    pub fn snapshot(&self) -> Option<Positions> {
-        let mut inner = self.lock();
-        if !std::mem::take(&mut inner.dirty) {
-            return None;
-        }
-        let known: usize = inner.logs.values().map(|log| log.files.len()).sum();
-        let unfound: usize = inner.remembered.values().map(Vec::len).sum();
-        let mut files: Vec<FilePositions> = Vec::with_capacity(known + unfound);
-        files.extend(inner.remembered.values().flatten().cloned());
-        for log in inner.logs.values() {
-            files.extend(log.files.iter().map(|file| self.positions_of(log, file)));
-        }
-        files.sort_by(|a, b| (&a.log, a.identity.inode).cmp(&(&b.log, b.identity.inode)));
-        Some(Positions { files })
-    }
-
-    fn positions_of(&self, log: &Log, file: &File) -> FilePositions {
-        let marks = self.names.iter().zip(&file.marks).map(|(name, mark)| {
-            let said = MarkPositions {
-                at: mark.watermark(),
-                beyond: mark.beyond().to_vec(),
-            };
-            (Arc::clone(name), said)
-        });
-        FilePositions {
-            log: log.source.key.to_string(),
-            identity: file.identity,
-            end: file.end,
-            seen: file.seen.max(file.opened),
-            marks: marks.collect(),
-        }
-    }
-
-    /// Says that the last snapshot could not be written: the next call gives one again.
-    pub fn snapshot_failed(&self) {
-        self.lock().dirty = true;
-    }
-
-    /// Every container log's account.
-    #[must_use]
-    pub fn accounts(&self) -> Vec<LogAccount> {
-        let inner = self.lock();
-        let mut accounts: Vec<_> = inner.logs.values().map(|log| log.account.clone()).collect();
-        accounts.sort_by(|a, b| a.source.key.cmp(&b.source.key));
-        accounts
-    }
-
-    fn report(&self, spans: &[Span], output: OutputId, settled: bool) {
+    fn report(&self, spans: &[Span], output: OutputId, settled: Option<LineFates>) {
         let Some(id) = spans.first().map(|span| span.log) else {
             return;
         };
@@ -522,15 +442,16 @@ impl Ledger {
         let Some(log) = inner.logs.get_mut(&id) else {
             return;
         };
-        let flown: u64 = spans.iter().map(|span| span.end - span.start).sum();
-        let in_flight = &mut log.in_flight[output.index()];
-        *in_flight = in_flight.saturating_sub(flown);
         let owing = &mut log.owing[output.index()];
         *owing = owing.saturating_sub(1);
         let quiet = *owing == 0;
-        if settled {
+        let bytes: u64 = spans.iter().map(|span| span.end - span.start).sum();
+        let in_flight = &mut log.account.outputs[output.index()].in_flight_bytes;
+        *in_flight = in_flight.saturating_sub(bytes);
+        if let Some(fates) = settled {
             inner.dirty = true;
             spans.iter().for_each(|span| log.settle(span, output));
+            log.prove(spans, output, fates);
         } else {
             log.failed = log.failed.or(one);
             inner.notices[reader].push(Notice::Failed(id, output));
@@ -541,7 +462,7 @@ impl Ledger {
                 .filter(gone)
                 .map(|span| span.end - span.start)
                 .sum();
-            log.account.lost_bytes[output.index()] += lost;
+            log.account.outputs[output.index()].lost_bytes += lost;
         }
         let awaited = quiet && log.awaited.has(output);
         if awaited {
@@ -552,7 +473,7 @@ impl Ledger {
         if behind {
             inner.notices[reader].push(Notice::Settled(id));
         }
-        if awaited || behind || !settled {
+        if awaited || behind || settled.is_none() {
             self.readers[reader].ring();
         }
     }
@@ -569,11 +490,11 @@ impl Inner {
 }
 
 impl Settle for Ledger {
-    fn settled(&self, spans: &[Span], output: OutputId) {
-        self.report(spans, output, true);
+    fn settled(&self, spans: &[Span], output: OutputId, fates: LineFates) {
+        self.report(spans, output, Some(fates));
     }
 
     fn failed(&self, spans: &[Span], output: OutputId) {
-        self.report(spans, output, false);
+        self.report(spans, output, None);
     }
 }

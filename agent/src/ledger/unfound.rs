@@ -93,7 +93,7 @@ pub(super) fn forgotten<'f>(
 }
 
 /// Where the file ended as far as anybody knew.
-fn known_end(file: &FilePositions) -> u64 {
+pub(super) fn known_end(file: &FilePositions) -> u64 {
     let marks = file.marks.values().map(|mark| mark.at);
     marks
         .chain([file.seen, file.end.unwrap_or(0)])
@@ -101,7 +101,7 @@ fn known_end(file: &FilePositions) -> u64 {
         .unwrap_or(0)
 }
 
-fn missing(mark: &MarkPositions, end: u64) -> u64 {
+pub(super) fn missing(mark: &MarkPositions, end: u64) -> u64 {
     let beyond = mark.beyond.iter();
     let settled: u64 = beyond
         .map(|range| range.1.min(end).saturating_sub(range.0.max(mark.at)))

@@ -10,7 +10,7 @@ use memchr::{memchr, memchr_iter};
 use smallvec::SmallVec;
 
 use crate::base::outputs::{OUTPUTS_MAX, OutputSet};
-use crate::ticket::{Chunk, FileId, Source, Ticket};
+use crate::ticket::{Chunk, FileId, LineFate, Source, Ticket};
 
 /// Claims on chunks, oldest first, one a chunk.
 pub type Claims = SmallVec<[Ticket; 2]>;
@@ -149,6 +149,11 @@ impl Frame {
             });
         } else {
             counts.bytes_cut += piece.len() as u64;
+            if !goes_on {
+                // The line ends here, and its record may have gone with another ticket.
+                let outputs = chunk.ticket.outputs();
+                chunk.ticket.note(LineFate::Withheld, outputs, 1);
+            }
         }
         self.skip = goes_on;
         end.map_or(bytes.len(), |end| end + 1)

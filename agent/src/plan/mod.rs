@@ -148,6 +148,10 @@ pub struct Limits {
     pub encoders: Option<usize>,
     /// How long a clean stop may take, in milliseconds.
     pub grace_ms: u64,
+    /// At which size kubelet rotates a container's file (`containerLogMaxSize`).
+    pub rotate_bytes: ByteSize,
+    /// How many files of a container kubelet keeps (`containerLogMaxFiles`).
+    pub rotate_files: u64,
     /// Bytes a second that the logs of one pod are read at; `None` = as fast as it goes.
     pub pod_rate: Option<ByteSize>,
     /// Bytes a second that the logs of one namespace are read at; `None` = as fast as it goes.
@@ -175,6 +179,8 @@ impl Default for Limits {
             readers: None,
             encoders: None,
             grace_ms: 20_000,
+            rotate_bytes: ByteSize(10 << 20),
+            rotate_files: 5,
             pod_rate: None,
             namespace_rate: None,
             over_rate: OverRate::Defer,

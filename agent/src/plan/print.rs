@@ -165,6 +165,8 @@ impl Page<'_> {
         self.line(2, format!("readers: {}", auto(limits.readers)));
         self.line(2, format!("encoders: {}", auto(limits.encoders)));
         self.line(2, format!("grace: {}", duration(limits.grace_ms)));
+        self.line(2, format!("rotate_bytes: {}", limits.rotate_bytes));
+        self.line(2, format!("rotate_files: {}", limits.rotate_files));
         let rates = [
             ("pod_rate", limits.pod_rate),
             ("namespace_rate", limits.namespace_rate),

@@ -1,5 +1,6 @@
 //! The control thread: signals, discovery, delivery, admin, and the pace of positions.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +13,13 @@ use tokio::sync::watch;
 
 use super::alarm::Alarm;
 use super::disk::Disk;
+use super::once::Once;
 use super::state::State;
 use super::status::Status;
 use super::threads::{News, Threads};
 use super::unread::Unread;
+use crate::account::Rotation;
+use crate::admin::StatusSource as _;
 use crate::base::count::Registry;
 use crate::base::time::{Clock, Mono};
 use crate::deliver::{Deliverer, HttpTransport};
@@ -49,6 +53,8 @@ struct Control {
     forgotten: bool,
     status: Arc<Status>,
     positions_due: Option<Mono>,
+    /// Set for a run that ends by itself.
+    once: Option<Once>,
     news: std::collections::VecDeque<Event>,
 }
 
@@ -63,11 +69,16 @@ pub(super) struct Start {
     pub(super) registry: Arc<Registry>,
 }
 
-/// Runs until a signal ends it.
+/// Runs until a signal ends it, or what was there at the start is delivered. Says whether a run once
+/// has proven that.
 ///
 /// # Errors
 /// What kept it from starting.
-pub(super) async fn control(plan: &Plan, start: Start) -> anyhow::Result<()> {
+pub(super) async fn control(
+    plan: &Plan,
+    start: Start,
+    once_ms: Option<u64>,
+) -> anyhow::Result<bool> {
     let Start {
         threads,
         listener,
@@ -96,6 +107,10 @@ pub(super) async fn control(plan: &Plan, start: Start) -> anyhow::Result<()> {
         &deliverer,
         guard,
         Arc::clone(&registry),
+        Rotation {
+            bytes: plan.limits.rotate_bytes.0,
+            files: plan.limits.rotate_files,
+        },
     ));
     if let Some(listener) = listener {
         let source = Arc::clone(&status) as Arc<dyn crate::admin::StatusSource>;
@@ -121,10 +136,18 @@ pub(super) async fn control(plan: &Plan, start: Start) -> anyhow::Result<()> {
         status,
         positions_due: None,
         news: std::collections::VecDeque::new(),
+        once: once_ms.map(|ms| Once::new(threads.clock.mono().plus_ms(ms))),
         threads,
     };
     control.start();
-    control.serve().await?;
+    let done = control.serve().await?;
+    let account = match &control.once {
+        Some(_) => {
+            control.status.look().await;
+            Some(Once::account(done, &control.status))
+        }
+        None => None,
+    };
     control.finish(plan.limits.grace_ms).await;
     let _ = stop.send(true);
     let positions = control.threads.ledger.snapshot();
@@ -136,7 +159,13 @@ pub(super) async fn control(plan: &Plan, start: Start) -> anyhow::Result<()> {
     }
     drop(state);
     tracing::info!("stopped");
-    Ok(())
+    let Some((text, proven)) = account else {
+        return Ok(true);
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("print the account")?;
+    Ok(proven)
 }
 
 fn seed(threads: &Threads) -> u64 {
@@ -175,15 +204,28 @@ impl Control {
         }
     }
 
-    async fn serve(&mut self) -> anyhow::Result<()> {
+    /// Serves until a signal, or the end of a run once; says whether that has done its work.
+    async fn serve(&mut self) -> anyhow::Result<bool> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         loop {
-            let deadline = self.turn();
+            let mut deadline = self.turn();
+            if let Some(once) = &mut self.once {
+                if once.is_done(self.forgotten, &self.status, &self.threads.ledger) {
+                    return Ok(true);
+                }
+                let now = self.threads.clock.mono();
+                if now >= once.deadline {
+                    return Ok(false);
+                }
+                // What a stage withholds settles without a bell.
+                let soon = now.plus_ms(BEHIND_MS).min(once.deadline);
+                deadline = Some(deadline.map_or(soon, |deadline| deadline.min(soon)));
+            }
             let control = Arc::clone(&self.threads.control);
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(false),
+                _ = interrupt.recv() => return Ok(false),
                 () = control.notified() => {}
                 ready = self.inotify.readable() => ready?.clear_ready(),
                 () = self.alarm.until(self.threads.clock.mono(), deadline) => {}

@@ -18,6 +18,7 @@ mod control;
 mod descriptors;
 mod disk;
 mod health;
+mod once;
 mod state;
 mod status;
 mod threads;
@@ -39,13 +40,16 @@ use crate::plan::Plan;
 pub struct Options {
     /// Make the agent's own threads this many processors' worth; `None` = what the machine has.
     pub cpus: Option<usize>,
+    /// Deliver what is there at the start and end, within so many milliseconds; `None` = run on.
+    pub once_ms: Option<u64>,
 }
 
-/// Runs the agent until SIGTERM or SIGINT.
+/// Runs the agent until SIGTERM or SIGINT, or once. Says whether all that a run once was to deliver is
+/// proven delivered, which it prints.
 ///
 /// # Errors
 /// What kept it from starting, with what was being done to what.
-pub fn run(plan: Plan, options: Options) -> anyhow::Result<()> {
+pub fn run(plan: Plan, options: Options) -> anyhow::Result<bool> {
     descriptors::raise();
     let registry = Arc::new(Registry::default());
     let state = state::State::take(&plan.state)?;
@@ -70,7 +74,7 @@ pub fn run(plan: Plan, options: Options) -> anyhow::Result<()> {
         state,
         registry,
     };
-    runtime.block_on(control::control(&plan, start))
+    runtime.block_on(control::control(&plan, start, options.once_ms))
 }
 
 /// Binds the admin listener: its port may need a privilege.

@@ -1,13 +1,20 @@
 //! What `/status`, `/ready` and `/healthz` say.
 
+use std::fmt::Write as _;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::health::Health;
-use super::threads::Threads;
+use super::threads::{NotifyBell, Threads};
+use crate::account::series::Series;
+use crate::account::{Beyond, Paces, Rotation, Row};
 use crate::admin::StatusSource;
+use crate::base::bell::Bell;
 use crate::base::count::Registry;
 use crate::base::time::{Clock as _, MachineClock};
 use crate::deliver::Deliverer;
@@ -17,6 +24,10 @@ use crate::ledger::{Ledger, LogAccount};
 use crate::tail::Roll;
 use crate::tail::roll::Entry;
 use crate::wake::{Meter, Report, Rung};
+
+/// How long an answer waits for the readers' looks at their files, in milliseconds: one that is kept
+/// by a sick disk tells what it knew before.
+const LOOK_MS: u64 = 200;
 
 /// What the admin listener tells of the agent.
 #[derive(Debug)]
@@ -34,6 +45,10 @@ pub struct Status {
     deliverer: Arc<Mutex<Deliverer>>,
     health: Arc<Health>,
     clock: MachineClock,
+    rotation: Rotation,
+    paces: Mutex<Paces>,
+    reader_bells: Vec<Bell>,
+    looked: Arc<Notify>,
 }
 
 impl Status {
@@ -42,7 +57,11 @@ impl Status {
         deliverer: &Arc<Mutex<Deliverer>>,
         guard: guard::Report,
         registry: Arc<Registry>,
+        rotation: Rotation,
     ) -> Self {
+        let looked = Arc::new(Notify::new());
+        let bell = NotifyBell(Arc::clone(&looked));
+        threads.roll.tell(Bell::new(Arc::new(bell)));
         Self {
             ledger: Arc::clone(&threads.ledger),
             outlets: threads.outlets.clone(),
@@ -57,6 +76,10 @@ impl Status {
             deliverer: Arc::clone(deliverer),
             health: Arc::clone(&threads.health),
             clock: threads.clock,
+            rotation,
+            paces: Mutex::default(),
+            reader_bells: threads.reader_bells(),
+            looked,
         }
     }
 
@@ -65,24 +88,60 @@ impl Status {
         self.found.store(true, Ordering::Release);
     }
 
-    fn container(&self, log: &LogAccount) -> Value {
-        let outputs: serde_json::Map<String, Value> = (self.ledger.outputs().iter())
-            .zip(log.settled.iter().zip(&log.lost_bytes))
-            .map(|(name, (settled, lost))| {
-                let said =
-                    json!({"lines": settled.lines, "bytes": settled.bytes, "lost_bytes": lost});
-                (name.clone(), said)
-            })
-            .collect();
-        let meta = &log.source.meta;
+    /// Asks the readers to look at the sizes of their files; gives the question's number.
+    pub(super) fn ask(&self) -> u64 {
+        let question = self.roll.ask();
+        self.reader_bells.iter().for_each(Bell::ring);
+        question
+    }
+
+    /// Whether all readers have looked.
+    pub(super) fn is_answered(&self, question: u64) -> bool {
+        self.roll.is_answered(question, self.readers)
+    }
+
+    /// Every container's row.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        self.each(&self.ledger.accounts(), |_, row| rows.push(row));
+        rows
+    }
+
+    /// Hands on one row after the other: ten thousand at once are more than a small agent holds.
+    fn each(&self, accounts: &[LogAccount], mut take: impl FnMut(&LogAccount, Row)) {
+        let now = self.clock.mono();
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.begin();
+        for account in accounts {
+            let pace = paces.look(account, now, self.rotation);
+            take(account, Row::new(account, self.ledger.outputs(), pace));
+        }
+    }
+
+    /// What belongs to no container.
+    pub(super) fn beyond(&self) -> Beyond {
+        let by_output = |name| {
+            let of = |output: &String| {
+                let labels = [("output", output.as_str())];
+                (output.clone(), self.registry.value_of(name, &labels))
+            };
+            self.ledger.outputs().iter().map(of).collect()
+        };
+        Beyond {
+            containers_missed: self.registry.value("tailwake_containers_missed_total"),
+            files_unopened: self.registry.value("tailwake_files_unopened"),
+            unread_bytes: by_output("tailwake_unread_bytes_total"),
+            unread_files: by_output("tailwake_unread_files_total"),
+        }
+    }
+
+    fn container(&self, log: &LogAccount, row: &Row) -> Value {
         let roll = self.roll.of(log.source.log).unwrap_or_default();
-        json!({
-            "namespace": &*meta.namespace, "pod": &*meta.pod, "container": &*meta.container,
-            "uid": &*meta.uid, "read_lines": log.read.lines, "read_bytes": log.read.bytes,
-            "reread_bytes": log.reread_bytes, "outputs": outputs,
-            "rung": roll.rung().map(Rung::name), "wakes": by_rung(&roll.wakes()),
-            "files": roll.files.iter().map(|entry| file(entry)).collect::<Vec<_>>(),
-        })
+        let mut said = serde_json::to_value(row).unwrap_or_default();
+        said["rung"] = roll.rung().map(Rung::name).into();
+        said["wakes"] = by_rung(&roll.wakes());
+        said["files"] = roll.files.iter().map(|entry| file(entry)).collect();
+        said
     }
 }
 
@@ -113,7 +172,31 @@ fn file(entry: &Entry) -> Value {
 }
 
 impl StatusSource for Status {
-    fn status(&self) -> Value {
+    fn look(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            let question = self.ask();
+            let answered = async {
+                loop {
+                    // Made before it is looked, so that no answer in between is missed.
+                    let looked = self.looked.notified();
+                    if self.is_answered(question) {
+                        return;
+                    }
+                    looked.await;
+                }
+            };
+            let most = std::time::Duration::from_millis(LOOK_MS);
+            let _ = tokio::time::timeout(most, answered).await;
+        })
+    }
+
+    fn series(&self, text: String) -> String {
+        let mut series = Series::default();
+        self.each(&self.ledger.accounts(), |_, row| series.add(&row));
+        series.after(text)
+    }
+
+    fn status(&self) -> String {
         let accounts = self.ledger.accounts();
         let read = |of: fn(&LogAccount) -> u64| accounts.iter().map(of).sum::<u64>();
         let deliverer = self.deliverer.lock();
@@ -149,7 +232,7 @@ impl StatusSource for Status {
         let (files_open, files_asleep) = self.roll.asleep();
         let given_up = self.meter.is_given_up().then_some(self.report.rung);
         let rung = given_up.map_or(self.report.rung, |_| Rung::Inotify);
-        json!({
+        let said = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "rung": rung.name(),
             "rung_given_up": given_up.map(Rung::name),
@@ -177,8 +260,19 @@ impl StatusSource for Status {
             },
             "late_finds": self.registry.value("tailwake_sweep_late_finds_total"),
             "outputs": outputs,
-            "containers": accounts.iter().map(|log| self.container(log)).collect::<Vec<_>>(),
-        })
+            "beyond": self.beyond(),
+        });
+        let mut text = said.to_string();
+        // The containers follow as its last member.
+        text.truncate(text.len() - 1);
+        text.push_str(",\"containers\":[");
+        let mut between = "";
+        self.each(&accounts, |log, row| {
+            let _ = write!(text, "{between}{}", self.container(log, &row));
+            between = ",";
+        });
+        text.push_str("]}");
+        text
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -299,6 +299,12 @@ impl Threads {
         })
     }
 
+    /// Rings each reader.
+    #[must_use]
+    pub(super) fn reader_bells(&self) -> Vec<Bell> {
+        self.reader_bells.clone()
+    }
+
     /// Tells the readers to end.
     pub(super) fn stop(&mut self) {
         self.health.ending();

@@ -31,6 +31,8 @@ pub(super) struct Held {
     pub(super) lines: u32,
     pub(super) claims: Claims,
     source: Arc<Source>,
+    /// Outputs that were given its lines one by one before.
+    sent: OutputSet,
     ordinal: u32,
     time: Timestamp,
     time_origin: TimeOrigin,
@@ -57,6 +59,7 @@ impl Held {
             lines: record.lines,
             claims,
             source: Arc::clone(record.source),
+            sent: record.sent,
             ordinal: record.ordinal,
             time: record.time,
             time_origin: record.time_origin,
@@ -149,6 +152,7 @@ impl Held {
             lines: self.lines,
             ticket: &ticket,
             held: self.claims,
+            sent: self.sent,
         };
         run(&mut record);
         settle(&mut record.held);
@@ -205,6 +209,7 @@ pub(super) fn copy<'c>(record: &Record<'c>) -> Record<'c> {
         lines: record.lines,
         ticket: record.ticket,
         held: record.held.iter().map(|claim| claim.split(ALL)).collect(),
+        sent: record.sent,
     }
 }
 

@@ -416,6 +416,7 @@ fn record<'c>(
         lines: 1,
         ticket,
         held: line.claims,
+        sent: OutputSet::NONE,
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) type At = u32;
 
 /// Past the last step: the record is settled.
 pub(super) const END: At = At::MAX;
+/// Where no step is either: a step keeps the record, or its text stands in one that is kept.
+pub(super) const KEPT: At = At::MAX - 1;
 
 /// A plan's steps, shared by all encoders.
 #[derive(Debug)]

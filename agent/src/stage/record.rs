@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::base::outputs::OutputId;
+use crate::base::outputs::{OutputId, OutputSet};
 use crate::base::time::Timestamp;
 pub use crate::line::Stream;
-use crate::ticket::{Source, Ticket};
+use crate::ticket::{LineFate, Source, Ticket};
 
 /// Where a record's time comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,9 +93,21 @@ pub struct Record<'c> {
     pub ticket: &'c Ticket,
     /// Claims on earlier chunks that it has bytes of.
     pub held: SmallVec<[Ticket; 2]>,
+    /// Outputs that were given it.
+    pub sent: OutputSet,
 }
 
 impl Record<'_> {
+    /// It goes no further: outputs that were not given it do not get its lines.
+    pub(super) fn end(&self) {
+        for ticket in self.held.iter().chain(std::iter::once(self.ticket)) {
+            let withheld = ticket.outputs().without(self.sent);
+            if !withheld.is_empty() {
+                ticket.note(LineFate::Withheld, withheld, self.lines);
+            }
+        }
+    }
+
     /// Whether any of its claims is for `output`. If none is, the output is not given the record:
     /// its pass is another one.
     #[must_use]

@@ -8,9 +8,10 @@ use std::borrow::Cow;
 
 use super::held::{Held, copy, settle};
 use super::json::JsonScratch;
-use super::program::{At, END, Op, Program, matches};
+use super::program::{At, END, KEPT, Op, Program, matches};
 use super::record::{Json, Record, Sink, Stream, TimeOrigin};
 use super::values;
+use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
 use crate::line::frame::whole_characters;
 use crate::line::{SecondCache, cri, docker};
@@ -78,7 +79,9 @@ impl Walk<'_> {
         if !self.program.has_head(root) {
             self.limit(record);
         }
-        self.run(record, root);
+        if self.run(record, root) {
+            record.end();
+        }
         if !record.held.is_empty() {
             settle(&mut record.held);
         }
@@ -91,10 +94,15 @@ impl Walk<'_> {
             // No other step keeps records.
             _ => END,
         };
-        held.give_back(|record| self.run(record, next));
+        held.give_back(|record| {
+            if self.run(record, next) {
+                record.end();
+            }
+        });
     }
 
-    fn run(&mut self, record: &mut Record<'_>, mut at: At) {
+    /// Walks it from `at`; says whether nobody keeps it.
+    fn run(&mut self, record: &mut Record<'_>, mut at: At) -> bool {
         let program = self.program;
         while let Some(op) = program.ops.get(at as usize) {
             at = match op {
@@ -115,7 +123,7 @@ impl Walk<'_> {
                 } => {
                     if values::is_dropped(record, stage, self.wall) {
                         self.counts.dropped[*reason] += 1;
-                        return;
+                        return true;
                     }
                     *next
                 }
@@ -138,29 +146,33 @@ impl Walk<'_> {
                     }
                 }
                 Op::Copy(branches) => {
+                    let mut ends = true;
                     for branch in branches {
                         if branch.changes {
                             let mut own = copy(record);
-                            self.run(&mut own, branch.at);
+                            ends &= self.run(&mut own, branch.at);
+                            record.sent = record.sent.or(own.sent);
                             settle(&mut own.held);
                         } else {
-                            self.run(record, branch.at);
+                            ends &= self.run(record, branch.at);
                         }
                     }
-                    return;
+                    return ends;
                 }
                 Op::Output { output, next } => {
                     if record.owes(*output) {
                         self.sink.emit(*output, record);
+                        record.sent = record.sent.or(OutputSet::one(*output));
                     }
                     *next
                 }
                 Op::End { reason } => {
                     self.counts.dropped[*reason] += 1;
-                    return;
+                    return true;
                 }
             };
         }
+        at != KEPT
     }
 
     fn cri(&mut self, record: &mut Record<'_>, at: At, next: At) -> At {
@@ -227,7 +239,7 @@ impl Walk<'_> {
         match self.keep.find(at, record.stream) {
             None if partial && !record.cut => {
                 self.keep.holds.push(Held::take(record, at, None));
-                return END;
+                return KEPT;
             }
             None => {}
             Some(place) => {
@@ -235,7 +247,7 @@ impl Walk<'_> {
                 let full = record.cut || held.text.len() + record.text.len() > max;
                 if partial && !full {
                     held.append(&[], record, max);
-                    return END;
+                    return KEPT;
                 }
                 let was_cut = record.cut;
                 let out = self.keep.holds.swap_remove(place).join_into(record, max);
@@ -285,7 +297,7 @@ impl Walk<'_> {
             }
         }
         self.leave_full(stage, at, stream);
-        END
+        KEPT
     }
 
     /// Lets a block go that can grow no more.

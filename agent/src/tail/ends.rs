@@ -54,6 +54,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let tail = &mut log.files[place];
         if reading.last && read == 0 {
             tail.end = Some(reading.offset);
+            if tail.packed.is_some() {
+                // Its trailer has held: this is its plain size.
+                self.ledger.saw(id, reading.file, reading.offset);
+            }
             self.ledger.set_end(id, reading.file, Some(reading.offset));
             return self.make_ready(id);
         }
@@ -73,6 +77,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                     tail.short_reads += 1;
                     self.count.short.add(1);
                     return self.make_due(id, Due::NotBefore(now.plus_ms(1)));
+                }
+                if let Some(end) = expected {
+                    self.ledger.announced(id, reading.file, end);
+                }
+                if short {
+                    self.ledger.disbelieve(id, reading.file);
                 }
                 tail.set_watch(Watch::Asleep);
                 (log.busy, log.slept) = (0, now);
@@ -149,12 +159,19 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             Err(error) => return Some(self.read_failed(id, &error, now)),
         };
         let (place, key) = (tail.place, Arc::clone(&tail.source.key));
+        let word = self.ring.expected_end(tail.token);
+        // Written since, the word is of the new content.
+        let (seen, empty) = (tail.seen_end, stat.size == 0);
         self.count.truncated.add(1);
         let opened = Opened {
             handle: tail.handle.take()?,
             stat,
             packed: None,
         };
+        self.ledger.saw(id, old, seen);
+        if let Some(end) = word.filter(|_| empty) {
+            self.ledger.announced(id, old, end);
+        }
         self.renew(id, old, (opened, identity), place, now);
         let kept = copy.is_some();
         if let Some((path, copy)) = copy {
@@ -234,7 +251,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         let mut worst = 0;
         let tail = &log.files[place];
-        let written = tail.seen_end.max(tail.identity.last_at);
+        let written = self.ledger.written(id, file);
+        let written = written.max(tail.seen_end).max(tail.identity.last_at);
         for output in OutputSet::first(self.outlets.len()).iter() {
             // What is in flight may still be settled; if it fails, the ledger counts it.
             let pass = log.passes.iter().find(|pass| pass.outputs.has(output));
@@ -256,6 +274,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             worst = worst.max(lost);
         }
+        self.ledger.lose_unread(id, file);
         worst
     }
 

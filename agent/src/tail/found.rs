@@ -18,7 +18,7 @@ use crate::base::files::{Files, Refusal};
 use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::{self, Place, Rotated};
-use crate::ledger::Identity;
+use crate::ledger::{Gap, Identity};
 use crate::plan::StartAt;
 use crate::ticket::{FileId, LogId, Source};
 
@@ -58,7 +58,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let never: Vec<_> = self.unopened.extract_if(.., of_log).collect();
                 for (path, file) in never {
                     self.count.unopened.sub(u64::from(!file.gone));
-                    self.lose_unopened(&path, now);
+                    self.lose_unopened(source.log, &path, now);
                 }
                 self.refused.retain(|_, log| *log != source.log);
                 self.count_missed(&source, now);
@@ -80,7 +80,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             if file.place.rotated != Rotated::Current {
                 // What was rotated away is not renamed again: it is deleted.
                 self.unopened.remove(path);
-                self.lose_unopened(path, now);
+                self.lose_unopened(id, path, now);
             }
         }
         let Some(log) = self.logs.get_mut(&id) else {
@@ -257,7 +257,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 
     /// A file was deleted before it could be opened: how many bytes it had is known to nobody.
-    fn lose_unopened(&mut self, path: &Path, now: Mono) {
+    fn lose_unopened(&mut self, id: LogId, path: &Path, now: Mono) {
+        self.ledger.gap(id, Gap::Unopened);
         self.count.unread.iter().for_each(|lost| lost.files.add(1));
         if let Some(suppressed) = self.quiet.allow(now, "lost") {
             tracing::error!(path = %path.display(), suppressed,
@@ -327,8 +328,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         let was = known.map(|known| &known.identity);
         let id = self.ledger.register(source, identity, start, was);
-        if opened.packed.is_none() {
-            self.ledger.saw(source.log, id, opened.stat.size);
+        match (&opened.packed, known.and_then(|known| known.end)) {
+            (None, _) => self.ledger.saw(source.log, id, opened.stat.size),
+            (Some(_), Some(end)) => self.ledger.saw(source.log, id, end),
+            (Some(_), None) => self.ledger.sizeless(source.log, id),
         }
         // What is compressed has ended; where its end is known, it need not be inflated for it.
         let end = known.and_then(|known| known.end);
@@ -414,7 +417,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         if let Some(handle) = tail.handle.take() {
             let (token, entry) = (tail.token, Arc::clone(&tail.entry));
-            tail.packed = None;
+            if tail.packed.take().is_none()
+                && let Ok(stat) = self.files.stat(&handle)
+            {
+                // The last word on it.
+                self.ledger.saw(log, id, stat.size);
+            }
             // The watch first: once the descriptor is closed another file may get the inode number.
             self.unenter(log, token, &entry);
             drop(handle);

@@ -13,7 +13,7 @@ use crate::base::pool::{Buffer, Permit};
 use crate::base::share::Share;
 use crate::base::time::Mono;
 use crate::line::boundary::{self, Open};
-use crate::ticket::{Chunk, Feed, FileId, LogId, Span, Ticket};
+use crate::ticket::{Chunk, Feed, FileId, LineFate, LogId, Span, Ticket};
 
 /// The longest wait between two reads of a busy file.
 const PACE_MS_MAX: u64 = 80;
@@ -130,6 +130,11 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             // Whole lines that wait for a record's end; the first sight of them counts.
             let due = pass.flush.unwrap_or(now.plus_ms(FLUSH_MS));
             pass.flush = cut.open.is_beside().then_some(due);
+            if !packed {
+                // A record whose end is looked for begins at the pass's place.
+                let unfinished = end.saturating_sub(pass.offset);
+                self.ledger.unfinished(id, reading.file, unfinished);
+            }
             if pass.is_clean() {
                 pass.permit = None;
             } else if reading.flush && self.is_stale(id, at, now) {
@@ -179,7 +184,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         pass.offset = end;
         self.count.holes.add(hole.len() as u64);
-        self.ledger.open(span, pass.outputs).settle();
+        self.ledger.pass_over(&span, pass.outputs);
         self.reach(id, reading.file, end, hole);
     }
 
@@ -273,6 +278,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         self.reach(id, reading.file, end, &buf[..cut.take]);
         if dropped {
+            ticket.note(LineFate::Withheld, ticket.outputs(), lines);
             ticket.settle();
             return self.count_dropped(id, span, now);
         }

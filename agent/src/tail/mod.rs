@@ -27,6 +27,7 @@ pub mod identity;
 mod landed;
 pub mod log;
 pub mod machine;
+mod measure;
 mod open;
 mod opened;
 mod overlooked;

@@ -211,6 +211,8 @@ pub struct Reader<R: Ring, F> {
     pub(super) overlooked: Overlooked,
     /// Logs of which nothing could be opened, as it was gone already.
     pub(super) unseen: BTreeSet<LogId>,
+    /// The last question for sizes that was answered.
+    pub(super) measured: u64,
     /// What the wake source had counted at the last look, and the next look for refusals.
     counted: WakeCounters,
     events_refused: u64,
@@ -265,6 +267,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
             overlooked: Overlooked::default(),
             unseen: BTreeSet::new(),
+            measured: 0,
             counted: WakeCounters::default(),
             events_refused: 0,
             next_look: Mono(0),
@@ -311,6 +314,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         self.events = events;
+        self.measure();
         if self.ring.step_down() {
             self.watch_anew();
         }
@@ -461,7 +465,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let Ok(stat) = self.files.stat(handle) else {
                     continue;
                 };
-                self.ledger.saw(*id, tail.id, stat.size);
+                if tail.packed.is_none() {
+                    self.ledger.saw(*id, tail.id, stat.size);
+                }
                 if rouse(tail, stat.size) {
                     found.push(((*id, tail.id), tail.watched));
                 }

@@ -8,9 +8,10 @@
 //! 2. It has an entry for each open file; a closed file's wakes are added to its log's.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
 use crate::ticket::LogId;
 use crate::wake::{Rung, WakeCounters};
@@ -100,6 +101,12 @@ pub struct Roll {
     pub sweeps: Arc<Counter>,
     /// Sweeps that a refusal called for.
     pub alarms: Arc<Counter>,
+    /// How often somebody has asked for the sizes of the files.
+    asked: AtomicU64,
+    /// By reader: the last question that it has answered.
+    answered: Mutex<Vec<u64>>,
+    /// Who asks.
+    asker: OnceLock<Bell>,
     /// Rounds of the canaries.
     pub rounds: Arc<Counter>,
     /// Rungs that were given up while running.
@@ -158,6 +165,42 @@ impl Roll {
                 "tailwake_sweep_alarms_total",
                 "Sweeps because a probe's ring had refused an event.",
             ),
+            asked: AtomicU64::new(0),
+            answered: Mutex::default(),
+            asker: OnceLock::new(),
+        }
+    }
+
+    /// Who is rung when a reader has answered.
+    pub fn tell(&self, asker: Bell) {
+        let _ = self.asker.set(asker);
+    }
+
+    /// Asks the readers for the sizes of their files; each answers in its next turn, for which it is
+    /// to be rung. Gives the question's number.
+    pub fn ask(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Whether the first `readers` readers have answered the question.
+    #[must_use]
+    pub fn is_answered(&self, question: u64, readers: usize) -> bool {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.len() >= readers && answered.iter().all(|answer| *answer >= question)
+    }
+
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn answer(&self, reader: usize, question: u64) {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let readers = answered.len().max(reader + 1);
+        answered.resize(readers, 0);
+        answered[reader] = question;
+        drop(answered);
+        if let Some(asker) = self.asker.get() {
+            asker.ring();
         }
     }
 

@@ -46,10 +46,34 @@ pub struct Span {
     pub lines: u32,
 }
 
+/// What has become of a line, for one output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineFate {
+    /// The output has stored it.
+    Delivered,
+    /// The output has refused it for good, which was counted.
+    Rejected,
+    /// On purpose it does not go there: by the plan, beyond a rate, or as the rest of a cut record.
+    Withheld,
+}
+
+/// Lines by their fate. A record that lies in several tickets counts in each of them with all its
+/// lines: the sum may be more than the lines of the spans, never less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LineFates {
+    /// Stored by the output.
+    pub delivered: u32,
+    /// Refused for good.
+    pub rejected: u32,
+    /// Not sent there on purpose.
+    pub withheld: u32,
+}
+
 /// Who is told how a ticket ended, once an output.
 pub trait Settle: Send + Sync {
-    /// Every byte of the spans is settled for `output`, all at once.
-    fn settled(&self, spans: &[Span], output: OutputId);
+    /// Every byte of the spans is settled for `output`, all at once; `fates` is what those who
+    /// settled the claims did with the lines.
+    fn settled(&self, spans: &[Span], output: OutputId, fates: LineFates);
     /// Some claim was dropped: `output` must be given the spans again.
     fn failed(&self, spans: &[Span], output: OutputId);
 }
@@ -66,6 +90,19 @@ struct Owed {
     failed: AtomicU16,
     /// Outputs that have a record of it in a batch.
     begun: AtomicU16,
+    /// Lines by output and [`LineFate`].
+    fates: [[AtomicU32; 3]; OUTPUTS_MAX],
+}
+
+impl Owed {
+    fn fates_of(&self, output: OutputId) -> LineFates {
+        let of = |fate: LineFate| self.fates[output.index()][fate as usize].load(Ordering::Relaxed);
+        LineFates {
+            delivered: of(LineFate::Delivered),
+            rejected: of(LineFate::Rejected),
+            withheld: of(LineFate::Withheld),
+        }
+    }
 }
 
 /// A claim on a span for a set of outputs. Not `Clone`: `split` says for whom the new claim is.
@@ -87,6 +124,7 @@ impl Ticket {
             claims,
             failed: AtomicU16::new(0),
             begun: AtomicU16::new(0),
+            fates: Default::default(),
         };
         Self {
             owed: Arc::new(owed),
@@ -150,6 +188,16 @@ impl Ticket {
         OutputSet::from_bits(self.owed.failed.load(Ordering::Relaxed)).has(output)
     }
 
+    /// Says what became of lines of it, for all outputs of this claim that are in `outputs`; before
+    /// the claim is settled.
+    pub fn note(&self, fate: LineFate, outputs: OutputSet, lines: u32) {
+        for output in self.outputs.and(outputs).iter() {
+            // Relaxed: the settling that follows orders it.
+            let _ =
+                self.owed.fates[output.index()][fate as usize].fetch_add(lines, Ordering::Relaxed);
+        }
+    }
+
     /// This claim is met: delivered, dropped on purpose, or rejected for good after it was counted.
     pub fn settle(mut self) {
         self.release(false);
@@ -202,7 +250,9 @@ impl Ticket {
                 if failed.has(output) {
                     self.owed.sink.failed(&spans, output);
                 } else {
-                    self.owed.sink.settled(&spans, output);
+                    self.owed
+                        .sink
+                        .settled(&spans, output, self.owed.fates_of(output));
                 }
             }
         }
@@ -234,7 +284,7 @@ mod tests {
     struct Log(Mutex<Vec<(bool, u8)>>);
 
     impl Settle for Log {
-        fn settled(&self, _: &[Span], output: OutputId) {
+        fn settled(&self, _: &[Span], output: OutputId, _: LineFates) {
             self.0.lock().unwrap().push((true, output.0));
         }
         fn failed(&self, _: &[Span], output: OutputId) {

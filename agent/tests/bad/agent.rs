@@ -79,6 +79,13 @@ impl Setup {
     }
 }
 
+/// Writes the config; gives its path.
+pub(crate) fn config(bed: &Bed, setup: &Setup) -> PathBuf {
+    let config = bed.path("tailwake.yaml");
+    std::fs::write(&config, setup.text(bed)).unwrap();
+    config
+}
+
 /// A running agent.
 pub(crate) struct Agent {
     child: Child,
@@ -98,8 +105,7 @@ impl Agent {
         setup: &Setup,
         errors: impl FnOnce(&Path) -> Stdio,
     ) -> Self {
-        let config = bed.path("tailwake.yaml");
-        std::fs::write(&config, setup.text(bed)).unwrap();
+        let config = config(bed, setup);
         let log = setup.log.clone().unwrap_or_else(|| bed.path("agent.log"));
         let mut program = PathBuf::from(env!("CARGO_BIN_EXE_tailwake"));
         if setup.user.is_some() {
@@ -221,6 +227,10 @@ impl Agent {
     /// The body of a 200.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<String> {
         harness::serve::get(self.admin, path)
+    }
+
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     pub(crate) fn process(&self) -> u32 {

@@ -5,6 +5,7 @@
 //! nothing is lost that was not counted.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod account;
 mod agent;
 mod bed;
 mod files;

@@ -120,6 +120,7 @@ pub(crate) struct Life {
     transport: SimTransport,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) outlets: Vec<Arc<Outlet>>,
+    roll: Arc<Roll>,
     eyes: Vec<Eye>,
     hands: Vec<Hand>,
     disk: Option<Positions>,
@@ -235,6 +236,7 @@ impl Life {
             control,
             ledger,
             outlets,
+            roll,
             eyes,
             hands,
             disk: None,
@@ -317,6 +319,18 @@ impl Life {
             Seat::Disk => self.write(),
         }
         Ok(None)
+    }
+
+    /// Each reader looks at the sizes of its files, as for `/status`.
+    pub(crate) fn look(&mut self, now: Mono, wall: Timestamp) -> Result<(), String> {
+        let question = self.roll.ask();
+        for at in 0..self.eyes.len() {
+            self.reader_turn(at, now, wall)?;
+        }
+        let answered = self.roll.is_answered(question, self.eyes.len());
+        answered
+            .then_some(())
+            .ok_or_else(|| "a reader did not look at its files".to_owned())
     }
 
     fn reader_turn(&mut self, at: usize, now: Mono, wall: Timestamp) -> Result<(), String> {

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
+use tailwake::account::{Paces, Rotation, Row, State};
 use tailwake::base::files::Files;
 use tailwake::base::time::{Mono, Timestamp};
 use tailwake::ledger::Identity;
@@ -24,6 +25,12 @@ use crate::plan::{ROOT, plan};
 use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::world::{Weather, World};
+
+/// As kubelet rotates; no time is left to anything here.
+const ROTATION: Rotation = Rotation {
+    bytes: 10 << 20,
+    files: 5,
+};
 
 /// Steps with acts and faults.
 const STEPS: u64 = 500;
@@ -477,7 +484,8 @@ impl Sim {
             return Ok(());
         };
         let positions = life.last_positions().unwrap_or_default();
-        let accounts = life.ledger.accounts();
+        life.look(Mono(self.now * 1_000_000), Timestamp::default())?;
+        let (accounts, names) = (life.ledger.accounts(), life.ledger.outputs().to_vec());
         self.check_positions(&positions)?;
         for (log, _, path, size) in self.node.files() {
             let mut entries = positions.files.iter().filter(|entry| entry.log == log);
@@ -492,6 +500,21 @@ impl Sim {
                 ));
             }
         }
+        // What is deleted before its positions are stored is lost to the next agent.
+        let may_lose = self.lives > 1 || self.books.counts.excused > 0;
+        let worst = if may_lose {
+            State::Lost
+        } else {
+            State::Unknown
+        };
+        let mut paces = Paces::default();
+        for account in &accounts {
+            let pace = paces.look(account, Mono(self.now * 1_000_000), ROTATION);
+            let row = Row::new(account, &names, pace);
+            if row.state() > worst {
+                return Err(format!("the books do not prove it: {row:?}"));
+            }
+        }
         // Outputs that stand at different places read the bytes between them apart.
         let apart = self.apart
             || self.lives > 1
@@ -503,9 +526,9 @@ impl Sim {
         }
         for account in accounts {
             let settled = account
-                .settled
+                .outputs
                 .iter()
-                .all(|settled| *settled == account.read);
+                .all(|output| output.settled == account.read);
             if !settled || account.reread_bytes > 0 {
                 return Err(format!("an account does not add up: {account:?}"));
             }

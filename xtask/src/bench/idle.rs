@@ -106,6 +106,7 @@ fn one(idle: &Idle, binary: &Path, directory: &Path, name: &str, wake: &str) -> 
     let after = agent.activity()?;
     let resident = agent.usage()?.resident;
     let ended = agent.status();
+    scrape(idle, &agent, name)?;
     agent.end()?;
     let used = after.since(&before);
     let sweeps = |status: &Value, of: &str| status["sweeps"][of].as_u64().unwrap_or(0);
@@ -140,6 +141,24 @@ fn one(idle: &Idle, binary: &Path, directory: &Path, name: &str, wake: &str) -> 
     Ok(beyond)
 }
 
+/// What a look at `/metrics` costs the agent, all its threads together.
+fn scrape(idle: &Idle, agent: &Agent, name: &str) -> Result<()> {
+    let (before, begun) = (agent.activity()?, Instant::now());
+    let mut bytes = 0;
+    for _ in 0..SCRAPES {
+        bytes = agent.metrics()?.len();
+    }
+    let (passed, after) = (begun.elapsed(), agent.activity()?);
+    say(&format!(
+        "{name:<9} a scrape of {} containers: CPU {:.1} ms, {:.1} ms until it is read, {:.1} MiB",
+        idle.files,
+        after.since(&before).run_ns as f64 / 1e6 / f64::from(SCRAPES),
+        passed.as_secs_f64() * 1e3 / f64::from(SCRAPES),
+        bytes as f64 / f64::from(1 << 20),
+    ));
+    Ok(())
+}
+
 /// Waits until every file was found, read, acknowledged, and sleeps.
 fn asleep(idle: &Idle, agent: &mut Agent, directory: &Path) -> Result<Value> {
     let begun = Instant::now();
@@ -169,5 +188,7 @@ fn asleep(idle: &Idle, agent: &mut Agent, directory: &Path) -> Result<Value> {
 
 /// For the files to be found and read.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Scrapes that the cost of one is the mean of.
+const SCRAPES: u32 = 10;
 /// For what follows the last acknowledgement.
 const SETTLE: Duration = Duration::from_secs(3);

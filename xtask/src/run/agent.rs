@@ -103,6 +103,11 @@ impl Agent {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
+    /// `GET /metrics`.
+    pub fn metrics(&self) -> Result<String> {
+        harness::serve::get(self.admin, "/metrics")
+    }
+
     /// One series of `/metrics`, named with its labels as they are printed.
     #[must_use]
     pub fn metric(&self, series: &str) -> Option<u64> {

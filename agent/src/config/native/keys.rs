@@ -88,6 +88,9 @@ sections! {
         "encoders": "number or `auto`", "auto",
             "Encoder threads; `auto` = clamp(cpus - readers, 1, 16), fewer if `memory` is short.";
         "grace": "duration", "20s", "How long a clean stop may take.";
+        "rotate_bytes": "size", "10MiB",
+            "Kubelet's `containerLogMaxSize`: for the time that is left until unread bytes are rotated away.";
+        "rotate_files": "number", "5", "Kubelet's `containerLogMaxFiles`, for the same.";
         "pod_rate": "size, a second", "none",
             "What the logs of one pod are read at, at the most; a second's bytes may come at once.";
         "namespace_rate": "size, a second", "none",

@@ -29,6 +29,9 @@ use crate::plan::{
     Entry, IoChoice, Limits, OverRate, Pipeline, Plan, Privileges, RungChoice, Step, Wake,
 };
 
+/// More than anybody keeps; the least is kubelet's.
+const ROTATE_FILES_MAX: u64 = 10_000;
+
 /// Reader and encoder threads that may be asked for.
 const THREADS_MAX: u64 = 64;
 
@@ -203,6 +206,10 @@ fn limits(map: &Fields<'_>, report: &mut Report<'_>) -> Limits {
         readers: threads("readers", report),
         encoders: threads("encoders", report),
         grace_ms: map.duration("grace", default.grace_ms, 0, report),
+        rotate_bytes: map.size("rotate_bytes", default.rotate_bytes, 1..=1 << 40, report),
+        rotate_files: map
+            .number("rotate_files", 2..=ROTATE_FILES_MAX, report)
+            .unwrap_or(default.rotate_files),
         pod_rate: rate(&map, "pod_rate", report),
         namespace_rate: rate(&map, "namespace_rate", report),
         over_rate: map.choice("over_rate", &OVER_RATES, default.over_rate, report),

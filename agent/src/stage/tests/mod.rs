@@ -66,7 +66,7 @@ fn plan(steps: Vec<Step>, record_max: u64) -> Plan {
 struct Reports(Mutex<Vec<(Span, OutputId, bool)>>);
 
 impl Settle for Reports {
-    fn settled(&self, spans: &[Span], output: OutputId) {
+    fn settled(&self, spans: &[Span], output: OutputId, _: crate::ticket::LineFates) {
         self.0
             .lock()
             .unwrap()

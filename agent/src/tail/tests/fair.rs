@@ -99,6 +99,13 @@ fn lines_beyond_a_rate_are_dropped_only_where_the_config_says_so_and_counted() {
     );
     let bytes = bench.count("tailwake_rate_dropped_bytes_total");
     assert_eq!(bytes, (dropped * line_bytes) as u64);
+    // The books have them as dropped on purpose; what this bench settles it delivers to nobody.
+    let output = bench.ledger.accounts()[0].outputs[0];
+    let (withheld, unproven) = (output.withheld_lines, output.unproven_lines);
+    assert_eq!(
+        (withheld, unproven),
+        (dropped as u64, bench.lines.len() as u64)
+    );
     // What was dropped is not read again.
     let lines = bench.lines.len();
     let mut bench = bench.restart();

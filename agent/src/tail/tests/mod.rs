@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod books;
 mod fair;
 mod flaky;
 mod open;
@@ -317,7 +318,7 @@ impl Bench {
     }
 
     fn lost(&self) -> u64 {
-        self.ledger.accounts()[0].lost_bytes[0]
+        self.ledger.accounts()[0].outputs[0].lost_bytes
     }
 }
 
