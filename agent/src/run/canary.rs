@@ -14,12 +14,16 @@ use crate::base::bell::Bell;
 use crate::tail::Roll;
 use crate::wake::{Canaries, Rung};
 
-/// The thread, where there is something to ask.
-#[derive(Debug, Default)]
-pub(super) struct Asker(Option<(JoinHandle<()>, Arc<AtomicBool>)>);
+/// The thread, where there is something to ask. Otherwise the canaries are kept all the same: their
+/// slots are held by inode numbers, which other files get once these are closed.
+#[derive(Debug)]
+pub(super) struct Asker {
+    thread: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
+    _kept: Option<Canaries>,
+}
 
 impl Asker {
-    /// Starts it; with no canaries, or no sweep, there is none.
+    /// Starts it; with no canaries, or no sweep, there is no thread.
     ///
     /// # Errors
     /// The system's: no thread is to be had.
@@ -31,7 +35,10 @@ impl Asker {
         readers: Vec<Bell>,
     ) -> anyhow::Result<Self> {
         if canaries.is_empty() || sweep_ms == 0 {
-            return Ok(Self::default());
+            return Ok(Self {
+                thread: None,
+                _kept: Some(canaries),
+            });
         }
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, roll) = (Arc::clone(&stop), Arc::clone(roll));
@@ -55,15 +62,15 @@ impl Asker {
             }
         };
         let thread = thread::Builder::new().name("canary".to_owned()).spawn(ask);
-        Ok(Self(Some((
-            thread.context("start the canary thread")?,
-            stop,
-        ))))
+        Ok(Self {
+            thread: Some((thread.context("start the canary thread")?, stop)),
+            _kept: None,
+        })
     }
 
     /// Ends it; one that waits for a frozen file system is left to the process's end.
     pub(super) fn stop(&mut self) {
-        let Some((thread, stop)) = self.0.take() else {
+        let Some((thread, stop)) = self.thread.take() else {
             return;
         };
         stop.store(true, Ordering::SeqCst);
