@@ -148,9 +148,6 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return self.make_ready(id);
         }
         self.emit(id, at, reading, buf, cut, now);
-        if self.is_too_long(id, at) {
-            self.finish(id, at, now);
-        }
         if full {
             return self.make_ready(id);
         }
@@ -256,7 +253,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         pass.offset = end;
         pass.flush = None;
-        let permit = pass.leave_open(&ticket, cut, now);
+        let permit = pass.leave_open(&ticket, cut, self.settings.record_bytes_max, now);
         let pass = pass.id;
         let bell = &self.bell;
         let share = log.share.get_or_insert_with(|| Share::new(bell.clone()));
@@ -303,7 +300,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
 
 impl Pass {
     /// Takes down what a chunk leaves open; gives the permit that is needed no more after it.
-    fn leave_open(&mut self, ticket: &Ticket, cut: Cut, now: Mono) -> Option<Permit> {
+    fn leave_open(&mut self, ticket: &Ticket, cut: Cut, most: u64, now: Mono) -> Option<Permit> {
         if cut.is_clean() {
             return self.close();
         }
@@ -318,6 +315,14 @@ impl Pass {
         }
         self.note(cut.open, now);
         (self.open, self.in_line) = (cut.open, cut.in_line);
+        // Heads and keys of lines are less than the texts.
+        self.over |= self.open_bytes > 2 * most;
+        if self.over {
+            if let Some(glue) = self.glue.take() {
+                glue.settle();
+            }
+            return self.permit.take();
+        }
         self.glue.get_or_insert_with(|| ticket.split(self.outputs));
         None
     }

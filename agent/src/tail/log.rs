@@ -47,6 +47,9 @@ pub struct Pass {
     pub opened: Mono,
     /// Bytes of its parts since then.
     pub open_bytes: u64,
+    /// The open record is longer than any may be: its encoder leaves the rest out, and neither permit
+    /// nor glue is needed for it.
+    pub over: bool,
     /// It may leave a record open.
     pub permit: Option<Permit>,
     /// It waits for such a permit, and does not read.
@@ -104,6 +107,7 @@ impl Pass {
             grown: Mono(0),
             opened: Mono(0),
             open_bytes: 0,
+            over: false,
             permit: None,
             waits: false,
         }
@@ -125,7 +129,7 @@ impl Pass {
     /// Nothing is open any more; gives the permit back that it had.
     pub fn close(&mut self) -> Option<Permit> {
         (self.open, self.in_line) = (Open::default(), false);
-        (self.parts, self.open_bytes, self.through) = (0, 0, false);
+        (self.parts, self.open_bytes, self.over, self.through) = (0, 0, false, false);
         if let Some(glue) = self.glue.take() {
             glue.settle();
         }

@@ -12,7 +12,7 @@
 //!    without one (whole lines of the other stream, a file's end) leaves a record open for longer.
 //! 3. A record that nothing was added to for [`OPEN_MS`], or that stands open at an encoder for
 //!    [`AGE_MS`], is finished as it is. Where others wait for its permit, it is sooner.
-//! 4. What is open is ended when it is longer than two records may be: what follows is another record.
+//! 4. A record that is longer than any may be is let go: its rest is left out by its encoder.
 
 use super::landed::Cut;
 use super::log::{Pass, Reading, Scan};
@@ -47,7 +47,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let Some(pass) = log.and_then(|log| log.passes.get_mut(at)) else {
             return false;
         };
-        if pass.permit.is_some() && !reading.scan {
+        if pass.over || pass.permit.is_some() && !reading.scan {
             return true;
         }
         let end = reading.offset + cut.take as u64;
@@ -140,13 +140,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         } else {
             AGE_MS_MIN
         };
-        Some(pass.grown.plus_ms(OPEN_MS).min(pass.opened.plus_ms(age)))
-    }
-
-    /// Whether the pass has more bytes open than two streams' longest records may have.
-    pub(super) fn is_too_long(&self, id: LogId, at: usize) -> bool {
-        let pass = self.logs.get(&id).and_then(|log| log.passes.get(at));
-        pass.is_some_and(|pass| pass.open_bytes > 2 * self.settings.record_bytes_max)
+        let rests = pass.grown.plus_ms(OPEN_MS);
+        let old = (!pass.over).then(|| pass.opened.plus_ms(age));
+        Some(old.map_or(rests, |old| old.min(rests)))
     }
 
     /// Whether the pass has a record open that is waited for no longer.
