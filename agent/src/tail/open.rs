@@ -6,12 +6,13 @@
 //!   -> not there yet: the log waits on disk, as for any line without an end
 //! ```
 //!
-//! 1. What encoders keep of open records is bounded by the permits. A log that gets none gives its
+//! 1. What encoders keep of open records is bounded by the permits, but for the other stream's record
+//!    where one has passed the longest (4). A log that gets none gives its
 //!    buffer back and waits on disk; others are read meanwhile.
 //! 2. A permit is held while a record is read through: its end is known before. Only what goes on
 //!    without one (whole lines of the other stream, a file's end) leaves a record open for longer.
 //! 3. A record that nothing was added to for [`OPEN_MS`], or that stands open at an encoder for
-//!    [`AGE_MS`], is finished as it is. Where others wait for its permit, it is sooner.
+//!    [`AGE_MS`], is finished as it is; both streams share the clock. Where others wait for its permit, it is sooner.
 //! 4. A record that is longer than any may be is let go: its rest is left out by its encoder.
 
 use super::landed::Cut;
