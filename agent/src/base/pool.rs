@@ -59,12 +59,17 @@ impl Pool {
             });
         }
         // Announce the hunger first, then look again: a buffer that came home in between is seen.
-        self.home.starved.store(true, Ordering::SeqCst);
+        self.starve();
         let bytes = self.home.free.pop()?;
         Some(Buffer {
             bytes: Some(bytes),
             home: Arc::clone(&self.home),
         })
+    }
+
+    /// The bell rings when the next buffer comes home.
+    fn starve(&self) {
+        self.home.starved.store(true, Ordering::SeqCst);
     }
 
     /// How many buffers are free.
@@ -135,9 +140,17 @@ impl Permits {
         Self(Pool::new(count, 0, bell))
     }
 
-    /// A permit, or none: then the bell will ring.
+    /// A permit, if `reserve` are left after it (of a single one, none needs to be); or none: then the
+    /// bell will ring.
     #[must_use]
-    pub fn take(&self) -> Option<Permit> {
+    pub fn take(&self, reserve: usize) -> Option<Permit> {
+        let reserve = reserve.min(self.0.count() - 1);
+        if self.0.free() <= reserve {
+            self.0.starve();
+        }
+        if self.0.free() <= reserve {
+            return None;
+        }
         self.0.take().map(|home| Permit { _home: home })
     }
 }

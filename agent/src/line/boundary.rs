@@ -8,123 +8,47 @@
 
 use memchr::{memchr, memmem};
 
-/// Which streams of a container have a record open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Open {
-    stdout: bool,
-    stderr: bool,
-    /// The line that is longer than a buffer is docker's: its keys come at its end.
-    docker: bool,
-    /// Lines that left a record open, wrapping.
-    parts: u32,
-    /// Whole lines stand beside the open record.
-    beside: bool,
-}
-
-impl Open {
-    /// Whether no record is open.
-    #[must_use]
-    pub const fn is_none(self) -> bool {
-        !self.stdout && !self.stderr
-    }
-
-    /// How many lines have left a record open: it changes when an open record grows.
-    #[must_use]
-    pub const fn parts(self) -> u32 {
-        self.parts
-    }
-
-    /// Whether whole lines wait for the end of a record that is open.
-    #[must_use]
-    pub const fn is_beside(self) -> bool {
-        self.beside
-    }
-
-    fn after(&mut self, part: Part) {
-        let (was, other) = match part {
-            Part::None => (false, self.stdout || self.stderr),
-            Part::Stdout(_) => (self.stdout, self.stderr),
-            Part::Stderr(_) => (self.stderr, self.stdout),
-        };
-        let open = matches!(part, Part::Stdout(true) | Part::Stderr(true));
-        self.parts = self.parts.wrapping_add(u32::from(open));
-        self.beside |= !was && !open && other;
-        match part {
-            Part::None => {}
-            Part::Stdout(open) => self.stdout = open,
-            Part::Stderr(open) => self.stderr = open,
-        }
-        if self.is_none() {
-            (self.parts, self.beside) = (0, false);
-        }
-    }
-
-    /// After the first piece of a line that is longer than a buffer.
-    #[must_use]
-    pub fn begun(mut self, piece: &[u8]) -> Self {
-        self.docker = piece.starts_with(DOCKER_HEAD);
-        if !self.docker {
-            self.after(part_of(piece));
-        }
-        self
-    }
-
-    /// After the last piece of such a line.
-    #[must_use]
-    pub fn finished(mut self, piece: &[u8]) -> Self {
-        if std::mem::take(&mut self.docker) && !piece.is_empty() {
-            self.after(docker_part(piece));
-        }
-        self
-    }
-}
-
-enum Part {
-    None,
-    Stdout(bool),
-    Stderr(bool),
-}
+use super::docker_end::{self, DockerEnd};
+use super::open::{Open, Part, Whose};
 
 /// `<time> stdout P <text>`, or docker's `{"log":"text","stream":"stdout","time":"..."}`.
 fn part_of(line: &[u8]) -> Part {
-    if line.starts_with(DOCKER_HEAD) {
-        return docker_part(line);
+    if line.starts_with(docker_end::HEAD) {
+        return DockerEnd::of(line).part(line.len() as u64);
     }
-    let Some(space) = memchr(b' ', &line[..line.len().min(CRI_TIME_BYTES)]) else {
-        return Part::None;
-    };
-    let rest = &line[space + 1..];
-    let tag = rest.get(7).copied();
-    let open = tag == Some(b'P') && matches!(rest.get(8), None | Some(b' ' | b':'));
-    if rest.starts_with(b"stdout ") {
-        Part::Stdout(open)
-    } else if rest.starts_with(b"stderr ") {
-        Part::Stderr(open)
-    } else {
-        Part::None
-    }
+    cri_part(line).unwrap_or(Part {
+        whose: Whose::Line,
+        open: false,
+        text: 0,
+    })
 }
 
-fn docker_part(line: &[u8]) -> Part {
-    // The text of a whole record ends with an escaped newline; what follows it is short.
-    let tail = &line[line.len().saturating_sub(DOCKER_TAIL_BYTES)..];
-    let open = memmem::find(tail, b"\\n\",\"").is_none();
-    match memmem::find(tail, b"\"stream\":\"stderr\"") {
-        Some(_) => Part::Stderr(open),
-        None => Part::Stdout(open),
-    }
+fn cri_part(line: &[u8]) -> Option<Part> {
+    let space = memchr(b' ', &line[..line.len().min(CRI_TIME_BYTES)])?;
+    let rest = &line[space + 1..];
+    let whose = match rest.first_chunk()? {
+        b"stdout " => Whose::Stdout,
+        b"stderr " => Whose::Stderr,
+        _ => return None,
+    };
+    let tag = rest.get(7) == Some(&b'P');
+    Some(Part {
+        whose,
+        open: tag && matches!(rest.get(8), None | Some(b' ' | b':')),
+        text: rest.len().saturating_sub(9) as u64,
+    })
 }
 
 /// Looks at whole lines that begin with `open` records open: the length of the longest prefix that
 /// leaves none open, and what all of them leave open.
 #[must_use]
-pub fn scan(lines: &[u8], open: Open) -> (usize, Open) {
+pub fn scan(lines: &[u8], mut open: Open) -> (usize, Open) {
     // Fast path: nothing open and no part in sight. Docker lines have no such mark.
-    let docker = lines.starts_with(DOCKER_HEAD);
+    let docker = lines.starts_with(docker_end::HEAD);
     if open.is_none() && !docker && memmem::find(lines, b" P").is_none() {
         return (lines.len(), open);
     }
-    let (mut at, mut clean, mut open) = (0, 0, open);
+    let (mut at, mut clean) = (0, 0);
     while at < lines.len() {
         let end = memchr(b'\n', &lines[at..]).map_or(lines.len(), |newline| at + newline + 1);
         open.after(part_of(lines[at..end].trim_ascii_end()));
@@ -136,14 +60,30 @@ pub fn scan(lines: &[u8], open: Open) -> (usize, Open) {
     (clean, open)
 }
 
+/// What is open after a piece of a line that is longer than a buffer: its first, or with `open` inside
+/// it, a further one.
+#[must_use]
+pub fn within(piece: &[u8], mut open: Open) -> Open {
+    if open.in_line() {
+        open.goes_on(piece);
+    } else if piece.starts_with(docker_end::HEAD) {
+        open.begun_docker(piece);
+    } else {
+        open.begun(part_of(piece));
+    }
+    open
+}
+
+/// What is open after the last piece of such a line.
+#[must_use]
+pub fn finish(piece: &[u8], mut open: Open) -> Open {
+    open.goes_on(piece);
+    open.finished();
+    open
+}
+
 /// Longest time stamp before a CRI line's first space: RFC 3339 with nanoseconds and offset has 35.
 const CRI_TIME_BYTES: usize = 40;
-
-/// Begins every docker line.
-const DOCKER_HEAD: &[u8] = b"{\"log\":";
-
-/// Docker's keys after the text: stream, time, and attrs of a modest length.
-const DOCKER_TAIL_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {

@@ -11,11 +11,16 @@
 pub mod boundary;
 pub mod cri;
 pub mod docker;
+mod docker_end;
 pub mod frame;
+pub mod open;
 pub mod time;
 
 pub use frame::{Claims, Frame, Line, Tail};
 pub use time::SecondCache;
+
+/// What may stand before a text that is as long as a record may be, in bytes.
+pub const HEAD_BYTES: usize = 128;
 
 /// Which of a container's streams wrote the line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

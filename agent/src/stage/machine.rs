@@ -26,11 +26,8 @@ use super::walk::{Counts, Keep, Walk};
 use crate::base::count::{Counter, Registry};
 use crate::base::outputs::OutputSet;
 use crate::base::time::{Mono, Timestamp};
-use crate::line::{Frame, Line, SecondCache, Tail};
-use crate::ticket::{Chunk, Feed, LogId, PassId, Source, Ticket};
-
-/// What may stand before a text that is as long as a record may be.
-const HEAD_BYTES: usize = 128;
+use crate::line::{Frame, HEAD_BYTES, Line, SecondCache, Tail};
+use crate::ticket::{Chunk, Ended, Feed, LogId, PassId, Source, Ticket};
 
 /// The steps of one encoder with everything they keep.
 pub struct Machine {
@@ -129,10 +126,9 @@ impl Machine {
                 // Its claims are dropped with it.
                 self.take((log, pass));
             }
-            Feed::Finished { log, pass, .. } => {
-                let mut pass = self.take((log, pass));
-                self.end(&mut pass, &mut turn);
-            }
+            Feed::Finished {
+                log, pass, ended, ..
+            } => self.finish((log, pass), ended, &mut turn),
             Feed::Ended { log } => {
                 let passes = (log, PassId(0))..=(log, PassId(u32::MAX));
                 let keys: SmallVec<[_; 4]> =
@@ -163,8 +159,8 @@ impl Machine {
         let keys: Vec<_> = keys.map(|(key, _)| *key).collect();
         for key in keys {
             let mut pass = self.take(key);
-            self.let_go(&mut pass, turn, |held_due| {
-                held_due.is_some_and(|due| due <= until)
+            self.let_go(&mut pass, turn, |held| {
+                held.due.is_some_and(|due| due <= until)
             });
             self.put(key, pass);
         }
@@ -294,13 +290,33 @@ impl Machine {
         self.put((log, into), other);
     }
 
+    /// Lets go what does not go on; of what else is open, more may come.
+    fn finish(&mut self, key: (LogId, PassId), ended: Ended, turn: &mut Turn<'_>) {
+        let mut pass = self.take(key);
+        if ended == Ended::ALL {
+            return self.end(&mut pass, turn);
+        }
+        if ended.line {
+            self.end_line(&mut pass, turn);
+        }
+        self.let_go(&mut pass, turn, |held| match held.stream {
+            Stream::Stderr => ended.stderr,
+            Stream::Stdout | Stream::Unknown => ended.stdout,
+        });
+        self.put(key, pass);
+    }
+
     /// Lets everything go that a pass keeps: nothing more comes of it.
     fn end(&mut self, pass: &mut Pass, turn: &mut Turn<'_>) {
+        self.end_line(pass, turn);
+        self.let_go(pass, turn, |_| true);
+    }
+
+    fn end_line(&mut self, pass: &mut Pass, turn: &mut Turn<'_>) {
         if let Some(tail) = pass.frame.tail.take() {
             self.counts.frame.lines += 1;
             self.finish_tail(tail, &mut pass.keep, turn);
         }
-        self.let_go(pass, turn, |_| true);
     }
 
     fn finish_tail(&mut self, tail: Tail, keep: &mut Keep, turn: &mut Turn<'_>) {
@@ -327,18 +343,13 @@ impl Machine {
         ticket.settle();
     }
 
-    /// Lets records go that `when` accepts by the time they are due.
-    fn let_go(
-        &mut self,
-        pass: &mut Pass,
-        turn: &mut Turn<'_>,
-        when: impl Fn(Option<Mono>) -> bool,
-    ) {
+    /// Lets records go that `when` accepts.
+    fn let_go(&mut self, pass: &mut Pass, turn: &mut Turn<'_>, when: impl Fn(&Held) -> bool) {
         loop {
             // Upstream first: a higher place is never downstream of a lower one.
             let holds = pass.keep.holds.iter().enumerate();
             let next = holds
-                .filter(|(_, held)| when(held.due))
+                .filter(|(_, held)| when(held))
                 .max_by_key(|(_, held)| (held.op, std::cmp::Reverse(held.stream)));
             let Some((place, _)) = next else {
                 return;

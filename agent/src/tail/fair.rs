@@ -94,7 +94,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         let pass = &log.passes[at];
         // A record that is open is read to its end: nothing of it is settled before.
-        (pass.is_clean() || pass.over) && self.is_behind(id, pass)
+        pass.glue.is_none() && self.is_behind(id, pass)
     }
 
     /// Whether every output of the pass has the log's share of its window unsettled.

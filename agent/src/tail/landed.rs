@@ -12,7 +12,8 @@ use crate::base::files::Files;
 use crate::base::pool::{Buffer, Permit};
 use crate::base::share::Share;
 use crate::base::time::Mono;
-use crate::line::boundary::{self, Open};
+use crate::line::boundary;
+use crate::line::open::Open;
 use crate::ticket::{Chunk, Feed, FileId, LineFate, LogId, Span, Ticket};
 
 /// The longest wait between two reads of a busy file.
@@ -30,16 +31,14 @@ const FLUSH_MS: u64 = 1_000;
 pub(super) struct Cut {
     /// How many bytes.
     pub(super) take: usize,
-    /// Records open after them.
+    /// What is open after them.
     pub(super) open: Open,
-    /// They end inside a line that goes on.
-    pub(super) in_line: bool,
 }
 
 impl Cut {
-    /// Whether no record is open after it.
-    pub(super) const fn is_clean(&self) -> bool {
-        self.open.is_none() && !self.in_line
+    /// Whether nothing is open after it.
+    pub(super) fn is_clean(&self) -> bool {
+        self.open.is_none()
     }
 }
 
@@ -68,9 +67,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             Err(error) => {
                 let at = log.pass_at(reading.pass);
-                if let Some(at) = at.filter(|at| self.is_stale(id, *at, now)) {
+                if let Some(at) = at {
                     // What cannot be read keeps no permit from others.
-                    self.finish(id, at, now);
+                    self.end_stale(id, at, true, now);
                 }
                 let due = self.read_failed(id, &error, now);
                 return self.make_due(id, Due::NotBefore(due));
@@ -107,15 +106,14 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         let pass = &mut log.passes[at];
         let scan = pass.scan.filter(|_| reading.scan);
-        let before = scan.map_or((pass.open, pass.in_line), |scan| (scan.open, scan.in_line));
+        let before = scan.map_or(pass.open, |scan| scan.open);
         let cut = cut(&buf[..read], before, full, last || reading.flush, last);
-        let (in_line, open) = (pass.in_line, pass.open);
-        if read == 0 && reading.last && in_line && !self.shrank(id, reading) {
+        let open = pass.open;
+        if read == 0 && reading.last && open.in_line() && !self.shrank(id, reading) {
             // The file ends where a buffer did, in mid-line: an empty chunk ends the line.
             let cut = Cut {
                 take: 0,
-                open: open.finished(&[]),
-                in_line: false,
+                open: boundary::finish(&[], open),
             };
             self.emit(id, at, reading, buf, cut, now);
             return self.make_ready(id);
@@ -126,7 +124,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             };
             let pass = &mut log.passes[at];
             pass.dry = end;
-            pass.note(cut.open, now);
+            pass.age.note(cut.open, now);
             // Whole lines that wait for a record's end; the first sight of them counts.
             let due = pass.flush.unwrap_or(now.plus_ms(FLUSH_MS));
             pass.flush = cut.open.is_beside().then_some(due);
@@ -137,8 +135,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             if pass.is_clean() {
                 pass.permit = None;
-            } else if reading.flush && self.is_stale(id, at, now) {
-                self.finish(id, at, now);
+            } else if reading.flush {
+                self.end_stale(id, at, true, now);
             }
             return self.found_nothing(id, reading, read, now);
         }
@@ -148,12 +146,11 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return self.make_ready(id);
         }
         self.emit(id, at, reading, buf, cut, now);
+        // What ends a record may lie in the next file, or behind a read that came back short.
+        let all = !full && self.is_all(id, reading.file, end);
+        self.end_stale(id, at, all, now);
         if full {
             return self.make_ready(id);
-        }
-        // What ends the record may lie in the next file, or behind a read that came back short.
-        if self.is_stale(id, at, now) && self.is_all(id, reading.file, end) {
-            self.finish(id, at, now);
         }
         self.cool(id, now);
     }
@@ -227,7 +224,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return;
         };
         let bytes = &buf[..cut.take];
-        let unfinished = u32::from(!cut.in_line && bytes.last() != Some(&b'\n'));
+        let unfinished = u32::from(!cut.open.in_line() && bytes.last() != Some(&b'\n'));
         let lines = memchr_iter(b'\n', bytes).count() as u32 + unfinished;
         if unfinished > 0 && !bytes.is_empty() {
             self.count.unfinished.add(1);
@@ -253,7 +250,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         };
         pass.offset = end;
         pass.flush = None;
-        let permit = pass.leave_open(&ticket, cut, self.settings.record_bytes_max, now);
+        let permit = pass.leave_open(&ticket, cut, self.settings.kept_bytes_max(), now);
         let pass = pass.id;
         let bell = &self.bell;
         let share = log.share.get_or_insert_with(|| Share::new(bell.clone()));
@@ -283,7 +280,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return self.count_dropped(id, span, now);
         }
         self.spend(id, cut.take as u64, now);
-        let (base, len, open_tail) = (start, cut.take, cut.in_line);
+        let (base, len, open_tail) = (start, cut.take, cut.open.in_line());
         self.feed(Feed::Chunk(Chunk {
             source,
             pass,
@@ -304,24 +301,12 @@ impl Pass {
         if cut.is_clean() {
             return self.close();
         }
-        if self.is_clean() {
-            (self.opened, self.grown) = (now, if self.parts == 0 { now } else { self.grown });
-        }
-        if self.in_line || cut.in_line || cut.open.parts() != self.open.parts() {
-            self.open_bytes += cut.take as u64;
-        }
-        if self.in_line {
-            self.grown = now;
-        }
-        self.note(cut.open, now);
-        (self.open, self.in_line) = (cut.open, cut.in_line);
-        // Heads and keys of lines are less than the texts.
-        self.over |= self.open_bytes > 2 * most;
-        if self.over {
-            if let Some(glue) = self.glue.take() {
-                glue.settle();
-            }
-            return self.permit.take();
+        let keeps = cut.open.keeps_any(most);
+        self.age.sent(cut.take as u64, keeps, now);
+        self.age.note(cut.open, now);
+        self.open = cut.open;
+        if !keeps {
+            return self.let_go();
         }
         self.glue.get_or_insert_with(|| ticket.split(self.outputs));
         None
@@ -339,41 +324,44 @@ fn hole(bytes: &[u8]) -> usize {
 /// What of `bytes` goes on: whole lines that leave no record open; if there are none, whole lines;
 /// if there are none and the read was full, the piece of a line. `flush` = whole lines go on in any
 /// case, `last` = the file ends here.
-fn cut(bytes: &[u8], before: (Open, bool), full: bool, flush: bool, last: bool) -> Cut {
-    let (mut open, in_line) = before;
+fn cut(bytes: &[u8], before: Open, full: bool, flush: bool, last: bool) -> Cut {
     let whole = memrchr(b'\n', bytes).map_or(0, |newline| newline + 1);
     if whole == 0 {
-        let take = if full || last { bytes.len() } else { 0 };
-        if take > 0 && !in_line {
-            open = open.begun(bytes);
+        if !(full || last) {
+            return Cut {
+                take: 0,
+                open: before,
+            };
         }
-        if take > 0 && last {
-            open = open.finished(bytes);
-        }
+        let open = match bytes {
+            [] => before,
+            _ => boundary::within(bytes, before),
+        };
         return Cut {
-            take,
-            open,
-            in_line: if take > 0 { full && !last } else { in_line },
+            take: bytes.len(),
+            open: if last {
+                boundary::finish(&[], open)
+            } else {
+                open
+            },
         };
     }
     // The rest of a line that began in an earlier chunk is no line of its own.
-    let mut rest = 0;
-    if in_line {
+    let (mut rest, mut open) = (0, before);
+    if before.in_line() {
         rest = memchr(b'\n', bytes).map_or(whole, |newline| newline + 1);
-        open = open.finished(&bytes[..rest]);
+        open = boundary::finish(&bytes[..rest], open);
     }
     let (clean, left) = boundary::scan(&bytes[rest..whole], open);
     if clean > 0 || (rest > 0 && open.is_none()) {
         return Cut {
             take: rest + clean,
             open: Open::default(),
-            in_line: false,
         };
     }
     Cut {
         take: if full || flush { whole } else { 0 },
         open: left,
-        in_line: false,
     }
 }
 
@@ -384,8 +372,8 @@ mod tests {
     #[test]
     fn a_chunk_is_whole_lines_unless_a_line_is_longer_than_the_buffer() {
         let check = |bytes: &str, full, last, take, in_line| {
-            let got = cut(bytes.as_bytes(), (Open::default(), false), full, last, last);
-            assert_eq!((got.take, got.in_line), (take, in_line), "{bytes:?}");
+            let got = cut(bytes.as_bytes(), Open::default(), full, last, last);
+            assert_eq!((got.take, got.open.in_line()), (take, in_line), "{bytes:?}");
         };
         check("one\ntwo\n", false, false, 8, false);
         check("one\ntw", false, false, 4, false);
@@ -399,20 +387,13 @@ mod tests {
 
     #[test]
     fn the_rest_of_a_long_line_is_no_line_and_its_tag_stands_in_its_first_piece() {
-        let before = |open, in_line| (open, in_line);
-        let head = cut(
-            b"t stdout P lo",
-            before(Open::default(), false),
-            true,
-            false,
-            false,
-        );
-        assert!(head.in_line && !head.open.is_none() && head.take == 13);
+        let head = cut(b"t stdout P lo", Open::default(), true, false, false);
+        assert!(head.open.in_line() && head.take == 13);
         // The rest looks like a whole record's line, and is none.
         let rest = b"t stdout F ng\nt stdout F x\n";
-        let got = cut(rest, before(head.open, true), false, false, false);
+        let got = cut(rest, head.open, false, false, false);
         assert_eq!((got.take, got.open.is_none()), (rest.len(), true));
-        let got = cut(&rest[..14], before(head.open, true), true, false, false);
+        let got = cut(&rest[..14], head.open, true, false, false);
         assert_eq!((got.take, got.open.is_none()), (14, false));
     }
 }

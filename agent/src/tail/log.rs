@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::age::Age;
 use super::file::Tail;
 use super::rates::Allowance;
 use crate::base::outputs::OutputSet;
@@ -9,7 +10,7 @@ use crate::base::pool::Permit;
 use crate::base::share::Share;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::{Place, Rotated};
-use crate::line::boundary::Open;
+use crate::line::open::Open;
 use crate::ticket::{FileId, PassId, Source, Ticket};
 
 /// A walk over the log for a set of outputs.
@@ -25,10 +26,8 @@ pub struct Pass {
     pub offset: u64,
     /// A read to here found nothing that could be taken: an unfinished line or record.
     pub dry: u64,
-    /// Records that the last chunk left open.
+    /// What the last chunk left open.
     pub open: Open,
-    /// The last chunk ended inside a line.
-    pub in_line: bool,
     /// The claim that keeps the open record's chunks from settling one by one.
     pub glue: Option<Ticket>,
     /// Ranges that are settled already may lie ahead: they are skipped.
@@ -37,19 +36,10 @@ pub struct Pass {
     pub flush: Option<Mono>,
     /// How far on disk the end of a record was looked for that is longer than a buffer.
     pub scan: Option<Scan>,
-    /// It was found, or is not looked for any more: the record is read through.
-    pub through: bool,
-    /// Parts of the record at its place that were seen, also on disk alone.
-    pub parts: u32,
-    /// When the last of these came.
-    pub grown: Mono,
-    /// When a chunk left the record open.
-    pub opened: Mono,
-    /// Bytes of its parts since then.
-    pub open_bytes: u64,
-    /// The open record is longer than any may be: its encoder leaves the rest out, and neither permit
-    /// nor glue is needed for it.
-    pub over: bool,
+    /// Whether what is at its place is read through, though it leaves a record open.
+    pub through: Through,
+    /// For how long what is open has been so.
+    pub age: Age,
     /// It may leave a record open.
     pub permit: Option<Permit>,
     /// It waits for such a permit, and does not read.
@@ -63,8 +53,18 @@ pub struct Scan {
     pub at: u64,
     /// What is open before it.
     pub open: Open,
-    /// It lies inside a line.
-    pub in_line: bool,
+}
+
+/// Whether a record at a pass's place is read through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Through {
+    /// Its end is to be looked for.
+    #[default]
+    No,
+    /// Its end was found.
+    Found,
+    /// Its end is not looked for any more.
+    Endless,
 }
 
 /// When a log is served again.
@@ -97,17 +97,12 @@ impl Pass {
             offset,
             dry: 0,
             open: Open::default(),
-            in_line: false,
             glue: None,
             skips,
             flush: None,
             scan: None,
-            through: false,
-            parts: 0,
-            grown: Mono(0),
-            opened: Mono(0),
-            open_bytes: 0,
-            over: false,
+            through: Through::No,
+            age: Age::default(),
             permit: None,
             waits: false,
         }
@@ -116,20 +111,18 @@ impl Pass {
     /// Goes on at the beginning of another file; what is open stays so.
     pub fn enter(&mut self, file: FileId) {
         (self.file, self.offset, self.dry) = (file, 0, 0);
-        (self.scan, self.through) = (None, false);
-    }
-
-    /// Takes down whether the record at its place has grown, by what is open after it.
-    pub fn note(&mut self, open: Open, now: Mono) {
-        if open.parts() > self.parts {
-            (self.parts, self.grown) = (open.parts(), now);
-        }
+        (self.scan, self.through) = (None, Through::No);
     }
 
     /// Nothing is open any more; gives the permit back that it had.
     pub fn close(&mut self) -> Option<Permit> {
-        (self.open, self.in_line) = (Open::default(), false);
-        (self.parts, self.open_bytes, self.over, self.through) = (0, 0, false, false);
+        (self.open, self.age) = (Open::default(), Age::default());
+        self.let_go()
+    }
+
+    /// The encoder keeps nothing any more, and what is open holds nothing back.
+    pub fn let_go(&mut self) -> Option<Permit> {
+        self.through = Through::No;
         if let Some(glue) = self.glue.take() {
             glue.settle();
         }
@@ -138,8 +131,8 @@ impl Pass {
 
     /// Whether it stands between two records.
     #[must_use]
-    pub const fn is_clean(&self) -> bool {
-        self.open.is_none() && !self.in_line
+    pub fn is_clean(&self) -> bool {
+        self.open.is_none()
     }
 }
 

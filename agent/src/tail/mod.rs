@@ -16,6 +16,7 @@
 //! 6. A record lies over a chunk's end only by a permit, of which there are few: what encoders hold of
 //!    such records is bounded, and a log without a permit waits on disk.
 
+mod age;
 mod ends;
 pub mod eventfd;
 mod fair;

@@ -6,30 +6,25 @@
 //!   -> not there yet: the log waits on disk, as for any line without an end
 //! ```
 //!
-//! 1. What encoders keep of open records is bounded by the permits, but for the other stream's record
-//!    where one has passed the longest (4). A log that gets none gives its
+//! 1. What encoders keep of open records is bounded by the permits. A log that gets none gives its
 //!    buffer back and waits on disk; others are read meanwhile.
 //! 2. A permit is held while a record is read through: its end is known before. Only what goes on
-//!    without one (whole lines of the other stream, a file's end) leaves a record open for longer.
-//! 3. A record that nothing was added to for [`OPEN_MS`], or that stands open at an encoder for
-//!    [`AGE_MS`], is finished as it is; both streams share the clock. Where others wait for its permit, it is sooner.
-//! 4. A record that is longer than any may be is let go: its rest is left out by its encoder.
+//!    without one (whole lines of the other stream, a file's end) leaves a record open for longer, and never
+//!    has the last permit.
+//! 3. A record that nothing was added to for some time, or for many bytes, is ended as it is (`age.rs`), each
+//!    stream's by itself; sooner where others wait for its permit.
+//! 4. A record that is longer than any may be has left its encoder: its rest is left out, and holds neither
+//!    permit nor place.
 
 use super::landed::Cut;
-use super::log::{Pass, Reading, Scan};
+use super::log::{Pass, Reading, Scan, Through};
 use super::reader::Reader;
 use super::ring::Ring;
 use super::serve::Step;
 use crate::base::files::Files;
 use crate::base::time::Mono;
-use crate::ticket::{Feed, LogId};
-
-/// How long an open record waits for its next part at the log's end.
-const OPEN_MS: u64 = 10_000;
-
-/// How long a record may stand open at an encoder while it grows; and where others wait.
-const AGE_MS: u64 = 30_000;
-const AGE_MS_MIN: u64 = 5_000;
+use crate::line::open::Whose;
+use crate::ticket::{Ended, Feed, LogId};
 
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     /// Whether a chunk that leaves a record open goes on. Otherwise the record's end is looked for, or
@@ -43,26 +38,28 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         ends: bool,
         now: Mono,
     ) -> bool {
-        let most = 2 * self.settings.record_bytes_max;
+        let most = self.settings.kept_bytes_max();
         let log = self.logs.get_mut(&id);
         let Some(pass) = log.and_then(|log| log.passes.get_mut(at)) else {
             return false;
         };
-        if pass.over || pass.permit.is_some() && !reading.scan {
+        let keeps = cut.open.keeps_any(most);
+        if !reading.scan && (pass.permit.is_some() || !keeps && !pass.is_clean()) {
             return true;
         }
         let end = reading.offset + cut.take as u64;
-        if cut.is_clean() || ends || end - pass.offset > most {
-            pass.through = true;
+        if !keeps {
+            pass.through = Through::Found;
+        } else if ends || end - pass.offset > 2 * most {
+            pass.through = Through::Endless;
         }
-        if pass.through {
+        if pass.through != Through::No {
             return !reading.scan && self.may_open(id, at, now);
         }
-        pass.note(cut.open, now);
+        pass.age.note(cut.open, now);
         pass.scan = Some(Scan {
             at: end,
             open: cut.open,
-            in_line: cut.in_line,
         });
         false
     }
@@ -81,7 +78,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         let first = self.in_line.is_empty();
         if first {
-            pass.permit = self.permits.take();
+            pass.permit = self.permits.take(pass.reserve());
         }
         if pass.permit.is_none() {
             pass.waits = true;
@@ -105,19 +102,25 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         true
     }
 
-    /// Gives the permits that came home to those who wait, in order.
+    /// Gives the permits that came home to those who wait, in order; the last one to whoever gives it
+    /// back soon.
     pub(super) fn grant(&mut self) {
-        while let Some(&(id, pass)) = self.in_line.front() {
+        let mut place = 0;
+        while let Some(&(id, pass)) = self.in_line.get(place) {
             let mut log = self.logs.get_mut(&id);
             let passes = log.iter_mut().flat_map(|log| &mut log.passes);
             let mut waiting = passes.filter(|have| have.id == pass);
             if let Some(pass) = waiting.next() {
-                let Some(permit) = self.permits.take() else {
-                    return;
+                let Some(permit) = self.permits.take(pass.reserve()) else {
+                    if pass.reserve() == 0 {
+                        return;
+                    }
+                    place += 1;
+                    continue;
                 };
                 (pass.permit, pass.waits) = (Some(permit), false);
             }
-            self.in_line.pop_front();
+            self.in_line.remove(place);
             self.make_ready(id);
         }
     }
@@ -131,26 +134,64 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         holders.into_iter().for_each(|log| self.make_ready(log));
     }
 
-    /// When the record at the pass's place is waited for no longer: at the encoder, or on disk.
+    /// When something of the pass is waited for no longer, on disk or at the encoder.
     fn lapses(&self, pass: &Pass) -> Option<Mono> {
-        if pass.is_clean() {
-            return (pass.parts > 0).then(|| pass.grown.plus_ms(OPEN_MS));
-        }
-        let age = if self.in_line.is_empty() {
-            AGE_MS
-        } else {
-            AGE_MS_MIN
-        };
-        let rests = pass.grown.plus_ms(OPEN_MS);
-        let old = (!pass.over).then(|| pass.opened.plus_ms(age));
-        Some(old.map_or(rests, |old| old.min(rests)))
+        let at_encoder = Whose::ALL.iter().filter_map(|whose| self.due(pass, *whose));
+        at_encoder.chain(pass.age.on_disk(&pass.open)).min()
     }
 
-    /// Whether the pass has a record open that is waited for no longer.
-    pub(super) fn is_stale(&self, id: LogId, at: usize, now: Mono) -> bool {
-        let pass = self.logs.get(&id).and_then(|log| log.passes.get(at));
-        let open = pass.filter(|pass| !pass.is_clean());
-        (open.and_then(|pass| self.lapses(pass))).is_some_and(|due| due <= now)
+    fn due(&self, pass: &Pass, whose: Whose) -> Option<Mono> {
+        let (most, others_wait) = (self.settings.kept_bytes_max(), !self.in_line.is_empty());
+        pass.age.due(&pass.open, whose, most, others_wait)
+    }
+
+    /// Ends what is waited for no longer; `at_end` = the pass has read its log to the end.
+    pub(super) fn end_stale(&mut self, id: LogId, at: usize, at_end: bool, now: Mono) {
+        let Some(pass) = self.logs.get(&id).and_then(|log| log.passes.get(at)) else {
+            return;
+        };
+        let most = self.settings.kept_bytes_max();
+        let is_stale = |whose: &Whose| {
+            pass.age.is_past(&pass.open, *whose, most)
+                || at_end && self.due(pass, *whose).is_some_and(|due| due <= now)
+        };
+        let mut open = pass.open;
+        let mut ended = Ended::default();
+        for whose in Whose::ALL.into_iter().filter(is_stale) {
+            ended.line |= open.in_line_of(whose);
+            match whose {
+                Whose::Stdout => ended.stdout = true,
+                Whose::Stderr => ended.stderr = true,
+                // Nobody knows what record it is of.
+                Whose::Line => ended = Ended::ALL,
+            }
+            open.end(whose);
+        }
+        if ended == Ended::ALL || ended != Ended::default() && open.is_none() {
+            return self.finish(id, at, now);
+        }
+        if ended == Ended::default() {
+            return;
+        }
+        let Some(log) = self.logs.get_mut(&id) else {
+            return;
+        };
+        let pass = &mut log.passes[at];
+        pass.open = open;
+        let permit = if open.keeps_any(most) {
+            None
+        } else {
+            pass.age.sent(0, false, now);
+            pass.let_go()
+        };
+        let pass = pass.id;
+        self.tell_lapsed(id, now);
+        self.feed(Feed::Finished {
+            log: id,
+            pass,
+            ended,
+            permit,
+        });
     }
 
     /// What a pass does that has read its log to the end.
@@ -168,40 +209,52 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 Step::Again
             }
             Some(due) if due <= now => {
-                self.finish(id, at, now);
+                self.end_stale(id, at, true, now);
                 Step::Again
             }
             due => Step::Idle([due, pass.flush].into_iter().flatten().min()),
         }
     }
 
-    /// Ends what the pass has open: its record does not go on.
+    /// Ends what the pass has open: nothing of it goes on.
     pub(super) fn finish(&mut self, id: LogId, at: usize, now: Mono) {
-        let Some(pass) = self
-            .logs
-            .get_mut(&id)
-            .and_then(|log| log.passes.get_mut(at))
-        else {
+        let log = self.logs.get_mut(&id);
+        let Some(pass) = log.and_then(|log| log.passes.get_mut(at)) else {
             return;
         };
         let open = !pass.is_clean();
         let (permit, pass) = (pass.close(), pass.id);
         if open {
-            self.count.lapsed.add(1);
-            if let Some(suppressed) = self.quiet.allow(now, "lapsed") {
-                let log = self.logs.get(&id).map(|log| &*log.source.key);
-                tracing::warn!(
-                    log,
-                    suppressed,
-                    "a record has no end; what there is of it is sent: its writer ended without a \
-                     newline, or writes one line for a long time"
-                );
-            }
+            self.tell_lapsed(id, now);
         }
         self.feed(Feed::Finished {
             log: id,
             pass,
+            ended: Ended::ALL,
             permit,
         });
+    }
+
+    fn tell_lapsed(&mut self, id: LogId, now: Mono) {
+        self.count.lapsed.add(1);
+        if let Some(suppressed) = self.quiet.allow(now, "lapsed") {
+            let log = self.logs.get(&id).map(|log| &*log.source.key);
+            tracing::warn!(
+                log,
+                suppressed,
+                "a record has no end; what there is of it is sent: its writer ended without a \
+                 newline, or writes one line for a long time"
+            );
+        }
+    }
+}
+
+impl Pass {
+    /// How many permits it leaves to others: one to those that will give it back soon.
+    const fn reserve(&self) -> usize {
+        match self.through {
+            Through::Found => 0,
+            Through::No | Through::Endless => 1,
+        }
     }
 }

@@ -32,6 +32,7 @@ use crate::base::time::{Mono, Timestamp};
 use crate::discover;
 use crate::encode::Outlet;
 use crate::ledger::{Ledger, Notice, UnreadCount};
+use crate::line::HEAD_BYTES;
 use crate::plan::{Plan, StartAt};
 use crate::ticket::{Feed, Feeds, LogId, PassId};
 use crate::wake::WakeCounters;
@@ -80,6 +81,13 @@ impl Settings {
             rates: Arc::clone(rates),
             roll: Arc::clone(roll),
         }
+    }
+}
+
+impl Settings {
+    /// An encoder keeps no more than this of a record, and has sent what is longer: bytes.
+    pub(super) const fn kept_bytes_max(&self) -> u64 {
+        self.record_bytes_max + HEAD_BYTES as u64
     }
 }
 

@@ -1,7 +1,7 @@
 //! Serving one log: which read comes next.
 
 use super::file::Watch;
-use super::log::{Due, Reading};
+use super::log::{Due, Reading, Through};
 use super::reader::Reader;
 use super::ring::Ring;
 use crate::base::files::Files;
@@ -138,7 +138,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 .next_unsettled(id, pass.file, output, pass.offset);
             let pass = &mut log.passes[at];
             if pass.offset != from {
-                (pass.offset, pass.scan, pass.through) = (from, None, false);
+                pass.close();
+                (pass.offset, pass.scan) = (from, None);
             }
             match to {
                 Some(to) => asked = asked.min((to - from) as usize),
@@ -210,15 +211,17 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         let pass = &mut log.passes[at];
-        pass.through |= last || flush;
-        if pass.through {
+        if (last || flush) && pass.through == Through::No {
+            pass.through = Through::Endless;
+        }
+        if pass.through != Through::No {
             pass.scan = None;
         }
         let offset = pass.scan.map_or(pass.offset, |scan| scan.at);
         asked -= usize::try_from(offset - pass.offset).map_or(asked, |scanned| scanned.min(asked));
         if asked == 0 && pass.scan.is_some() {
             // What comes next is another's, or was settled before: the record ends here.
-            pass.through = true;
+            pass.through = Through::Found;
             return Step::Again;
         }
         Step::Read(Reading {

@@ -44,6 +44,26 @@ impl Chunk {
     }
 }
 
+/// What does not go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Standard output's record.
+    pub stdout: bool,
+    /// Standard error's.
+    pub stderr: bool,
+    /// The line that goes on in the next chunk.
+    pub line: bool,
+}
+
+impl Ended {
+    /// Nothing does.
+    pub const ALL: Self = Self {
+        stdout: true,
+        stderr: true,
+        line: true,
+    };
+}
+
 /// What a reader tells an encoder, in order.
 #[derive(Debug)]
 pub enum Feed {
@@ -67,12 +87,14 @@ pub enum Feed {
         /// What its open record was permitted by.
         permit: Option<Permit>,
     },
-    /// What a pass has open does not go on: what it holds is emitted as it is.
+    /// What a pass has open does not go on: what is held of it is emitted as it is.
     Finished {
         /// The container log.
         log: LogId,
         /// The pass.
         pass: PassId,
+        /// Of what.
+        ended: Ended,
         /// What its open record was permitted by.
         permit: Option<Permit>,
     },

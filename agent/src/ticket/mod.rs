@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use smallvec::SmallVec;
 
-pub use chunk::{Chunk, Feed, Feeds};
+pub use chunk::{Chunk, Ended, Feed, Feeds};
 pub use source::{FileId, LogId, Meta, PassId, Source};
 
 use crate::base::outputs::{OUTPUTS_MAX, OutputId, OutputSet};

@@ -129,6 +129,37 @@ fn a_never_ending_text_holds_no_claim_past_the_limit() {
 }
 
 #[test]
+fn one_streams_record_is_ended_and_the_others_goes_on() {
+    let steps = vec![Step::Stage(Stage::Cri), Step::Output(output(0))];
+    let mut bench = Bench::new(&plan(steps, 10), 1);
+    let open = [
+        cri(0, "stdout", "P", "dead"),
+        cri(1, "stderr", "P", "0123456789ab"),
+    ];
+    bench.text(&open.concat());
+    bench.feed(Feed::Finished {
+        log: LOG,
+        pass: PassId(1),
+        ended: Ended {
+            stdout: true,
+            ..Ended::default()
+        },
+        permit: None,
+    });
+    assert_eq!(bench.texts(), ["0123456789", "dead"]);
+    assert_eq!(bench.machine.held_bytes(), 0);
+    // The other's rest is left out still.
+    let rest = [
+        cri(2, "stderr", "F", "rest"),
+        cri(3, "stdout", "F", "next"),
+        cri(4, "stderr", "F", "other"),
+    ];
+    bench.chunk(1, 1, 1_000, rest.concat().as_bytes(), false);
+    assert_eq!(bench.texts(), ["0123456789", "dead", "next", "other"]);
+    bench.check_all_settled();
+}
+
+#[test]
 fn a_line_without_end_holds_no_claim_past_the_limit() {
     let mut bench = Bench::new(&plan(vec![Step::Output(output(0))], 10), 1);
     for at in 0..100u64 {

@@ -18,7 +18,9 @@ use crate::base::pool::Pool;
 use crate::base::size::ByteSize;
 use crate::base::time::{Mono, Timestamp};
 use crate::plan::{Input, InputKind, Limits, Pipeline, Plan, StartAt, Step, Wake};
-use crate::ticket::{Chunk, Feed, FileId, LogId, Meta, PassId, Settle, Source, Span, Ticket};
+use crate::ticket::{
+    Chunk, Ended, Feed, FileId, LogId, Meta, PassId, Settle, Source, Span, Ticket,
+};
 
 /// When everything is read.
 const WALL: Timestamp = Timestamp {

@@ -29,7 +29,7 @@ use crate::encode::Outlet;
 use crate::ledger::Ledger;
 use crate::ledger::positions::Positions;
 use crate::plan::{IoChoice, Limits, RungChoice, StartAt};
-use crate::ticket::{Chunk, Feed, Feeds, LogId, Meta, Source};
+use crate::ticket::{Chunk, Ended, Feed, Feeds, LogId, Meta, Source};
 use crate::wake::{Ladder, Rung, WakeCounters};
 
 /// A directory that goes with its last user.
@@ -115,8 +115,9 @@ struct Bench {
     now: Mono,
     known: BTreeSet<String>,
     lines: Vec<String>,
-    /// How often a pass came to another attempt.
+    /// How often something was ended, and what the last time.
     finished: usize,
+    ended: Ended,
 }
 
 impl Bench {
@@ -193,6 +194,7 @@ impl Bench {
             known: BTreeSet::new(),
             lines: Vec::new(),
             finished: 0,
+            ended: Ended::default(),
         }
     }
 
@@ -277,7 +279,9 @@ impl Bench {
             let mut next = || events.pop_front();
             let turn = self.reader.turn(self.now, Timestamp::default(), &mut next);
             while let Some(feed) = self.feeds.take() {
-                self.finished += usize::from(matches!(feed, Feed::Finished { .. }));
+                if let Feed::Finished { ended, .. } = feed {
+                    (self.finished, self.ended) = (self.finished + 1, ended);
+                }
                 if let Feed::Chunk(chunk) = feed {
                     let text = String::from_utf8_lossy(chunk.bytes()).into_owned();
                     self.lines.extend(text.lines().map(str::to_owned));

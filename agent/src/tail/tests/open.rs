@@ -200,6 +200,93 @@ fn lines_beside_an_endless_record_do_not_come_again_after_a_restart() {
     assert!(others(&bench) <= 22, "{} lines", others(&bench));
 }
 
+/// Parts of standard error, some 1,000 bytes each, that never end.
+fn endless(parts: usize) -> String {
+    let text = "e".repeat(1_000);
+    format!("2026-11-24T05:00:07.1Z stderr P {text}\n").repeat(parts)
+}
+
+#[test]
+fn a_part_that_stays_open_holds_neither_place_nor_permit_while_the_other_stream_goes_on_and_on() {
+    let mut bench = Bench::new("dead-beside");
+    bench.reader.settings.record_bytes_max = 4_096;
+    let begun = bench.now;
+    let text = [PART.to_owned(), endless(40)].concat();
+    fs::write(bench.path("0.log"), &text).unwrap();
+    bench.settle();
+    // By what went by, not by time: four of the longest records.
+    assert!(bench.now.ms_since(begun) < 2_000);
+    assert_eq!(bench.count("tailwake_records_lapsed_total"), 1);
+    // What the buffer's size leaves stays on disk with the record.
+    assert!(mark(&bench) > text.len() as u64 - 4_096);
+    fs::write(bench.path("other1"), long("other1", true)).unwrap();
+    let events = VecDeque::from([other_log(&bench, 1)]);
+    bench.turn(events);
+    assert_eq!(
+        (
+            ends(&bench),
+            bench.count("tailwake_open_record_waits_total")
+        ),
+        (1, 0)
+    );
+}
+
+#[test]
+fn a_permit_does_not_come_home_while_one_of_two_streams_is_kept() {
+    let mut bench = Bench::new("both");
+    bench.reader.settings.record_bytes_max = 4_096;
+    // Standard error's has left its encoder after five parts; standard output's stays there.
+    let text = [PART.to_owned(), endless(11)].concat();
+    fs::write(bench.path("0.log"), &text).unwrap();
+    fs::write(bench.path("other1"), long("other1", true)).unwrap();
+    bench.settle();
+    bench.later(1_200);
+    assert_eq!((mark(&bench), bench.finished), (0, 0));
+    let events = VecDeque::from([other_log(&bench, 1)]);
+    bench.turn(events);
+    assert_eq!(
+        (
+            ends(&bench),
+            bench.count("tailwake_open_record_waits_total")
+        ),
+        (0, 1)
+    );
+    // Five seconds, as another waits; it alone is ended, and the other's rest is left out still.
+    bench.later(5_000);
+    assert_eq!((ends(&bench), bench.finished), (1, 1));
+    assert_eq!(
+        bench.ended,
+        Ended {
+            stdout: true,
+            ..Ended::default()
+        }
+    );
+    assert_eq!(mark(&bench), text.len() as u64);
+}
+
+#[test]
+fn the_last_permit_is_for_a_record_whose_end_is_known() {
+    let mut bench = Bench::new("last-permit");
+    bench.reader.permits = Permits::new(2, Bell::silent());
+    let beside = [PART, OTHER].concat();
+    for name in ["0.log", "other1", "other2"] {
+        fs::write(bench.path(name), &beside).unwrap();
+    }
+    let mut events = bench.list(false);
+    events.extend([other_log(&bench, 1), other_log(&bench, 2)]);
+    bench.turn(events);
+    bench.later(1_200);
+    // One of them went on without an end, the others wait for it.
+    assert_eq!(bench.lines.len(), 2);
+    assert_eq!(bench.count("tailwake_open_record_waits_total"), 2);
+    fs::write(bench.path("other3"), long("other3", true)).unwrap();
+    let events = VecDeque::from([other_log(&bench, 3)]);
+    bench.turn(events);
+    assert_eq!((ends(&bench), bench.lines.len()), (1, 2 + 7));
+    bench.later(12_000);
+    assert_eq!(bench.lines.len(), 3 * 2 + 7);
+}
+
 #[test]
 fn a_disk_that_fails_while_a_file_is_told_apart_makes_none_unknown() {
     for failing in 1..6 {

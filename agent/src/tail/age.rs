@@ -1,0 +1,92 @@
+//! For how long a pass has had what open, and when that is waited for no longer.
+
+use crate::base::time::Mono;
+use crate::line::open::{Open, Whose};
+
+/// How long an open record waits for its next part at the log's end.
+const OPEN_MS: u64 = 10_000;
+
+/// How long anything may stand open at an encoder without a place between two records.
+const AGE_MS: u64 = 30_000;
+/// The same where others wait for the permit.
+const AGE_MS_MIN: u64 = 5_000;
+
+/// A record has no end when its next part does not come within this many of the longest records; and
+/// all that is open is ended when so much went by without a place between two records.
+const RECORDS_WITHOUT: u64 = 4;
+const RECORDS_UNCLEAN: u64 = 64;
+
+/// What is known of the age of what is open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Age {
+    grown: [Grown; 3],
+    /// Since when an encoder keeps something.
+    since: Option<Mono>,
+    /// Bytes that went to the encoder since then.
+    bytes: u64,
+}
+
+/// When a record was seen to grow last, also on disk alone.
+#[derive(Clone, Copy, Debug, Default)]
+struct Grown {
+    seen: u32,
+    at: Mono,
+    /// [`Age::bytes`] at that time.
+    bytes: u64,
+}
+
+impl Age {
+    /// Takes down which records have grown, by what is open after them.
+    pub fn note(&mut self, open: Open, now: Mono) {
+        for whose in Whose::ALL {
+            let grown = &mut self.grown[whose as usize];
+            // Read again from disk, a record is as long as before.
+            if open.seen(whose) > grown.seen {
+                *grown = Grown {
+                    seen: open.seen(whose),
+                    at: now,
+                    bytes: self.bytes,
+                };
+            }
+        }
+    }
+
+    /// So many bytes went to the encoder, which `keeps` text of open records.
+    pub fn sent(&mut self, bytes: u64, keeps: bool, now: Mono) {
+        if keeps {
+            self.since.get_or_insert(now);
+            self.bytes += bytes;
+            return;
+        }
+        self.since = None;
+        self.bytes = 0;
+        self.grown.iter_mut().for_each(|grown| grown.bytes = 0);
+    }
+
+    /// When what was seen on disk alone is waited for no longer; `open` is what the encoder knows of.
+    pub fn on_disk(&self, open: &Open) -> Option<Mono> {
+        let unsent = |whose: &Whose| self.grown[*whose as usize].seen > open.seen(*whose);
+        let unsent = Whose::ALL.into_iter().filter(unsent);
+        let last = unsent.map(|whose| self.grown[whose as usize].at).max();
+        last.map(|last| last.plus_ms(OPEN_MS))
+    }
+
+    /// When, at the log's end, a record is waited for no longer. One that is longer than `most` bytes
+    /// and has left its encoder has all the time.
+    pub fn due(&self, open: &Open, whose: Whose, most: u64, others_wait: bool) -> Option<Mono> {
+        if !open.keeps(whose, most) {
+            return None;
+        }
+        let age = if others_wait { AGE_MS_MIN } else { AGE_MS };
+        let rests = self.grown[whose as usize].at.plus_ms(OPEN_MS);
+        let old = self.since.map(|since| since.plus_ms(age));
+        Some(old.map_or(rests, |old| old.min(rests)))
+    }
+
+    /// Whether so much of the log went by that the record has no end, however soon that was.
+    pub fn is_past(&self, open: &Open, whose: Whose, most: u64) -> bool {
+        let without = self.bytes - self.grown[whose as usize].bytes;
+        open.keeps(whose, most)
+            && (without > RECORDS_WITHOUT * most || self.bytes > RECORDS_UNCLEAN * most)
+    }
+}
