@@ -332,7 +332,7 @@ impl Ledger {
     /// NULs that the reader passed over: settled as they are, and no bytes of any line.
     pub fn pass_over(&self, span: &Span, outputs: crate::base::outputs::OutputSet) {
         let mut inner = self.lock();
-        inner.dirty = true;
+        inner.change();
         let Some(log) = inner.logs.get_mut(&span.log) else {
             return;
         };

@@ -86,8 +86,20 @@ struct Inner {
     /// Detached outputs that readers wait to be owed nothing.
     awaited: OutputSet,
     next_file: u64,
-    /// Changes since the last snapshot.
+    /// Changes since the last snapshot; the bell rings at the first.
     dirty: bool,
+    changed: Option<Bell>,
+}
+
+impl Inner {
+    fn change(&mut self) {
+        if std::mem::replace(&mut self.dirty, true) {
+            return;
+        }
+        if let Some(bell) = &self.changed {
+            bell.ring();
+        }
+    }
 }
 
 /// A file as the positions file knows it.
@@ -139,6 +151,17 @@ impl Ledger {
         &self.outputs
     }
 
+    /// `bell` rings when there is something that the last snapshot does not say.
+    pub fn on_change(&self, bell: Bell) {
+        self.lock().changed = Some(bell);
+    }
+
+    /// Whether there is such.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.lock().dirty
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves plain numbers behind; they are still true.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -171,7 +194,7 @@ impl Ledger {
         let inner = &mut *inner;
         let id = FileId(inner.next_file);
         inner.next_file += 1;
-        inner.dirty = true;
+        inner.change();
         let files = inner.remembered.get_mut(&*source.key);
         let known = files.is_some() || inner.logs.contains_key(&source.log);
         let found = files.and_then(|files| {
@@ -238,7 +261,7 @@ impl Ledger {
     /// Replaces a file's identity (its head has grown).
     pub fn identify(&self, log: LogId, file: FileId, identity: Identity) {
         let mut inner = self.lock();
-        inner.dirty = true;
+        inner.change();
         if let Some(file) = inner.file(log, file) {
             file.identity = identity;
         }
@@ -260,7 +283,9 @@ impl Ledger {
         };
         let grew = file.seen < size;
         file.seen = file.seen.max(size);
-        inner.dirty |= grew;
+        if grew {
+            inner.change();
+        }
     }
 
     /// Opens a span for `outputs`: the ticket of the chunk that holds its lines.
@@ -369,7 +394,7 @@ impl Ledger {
     /// Nothing will be appended to the file any more (or something was after all: `None`).
     pub fn set_end(&self, log: LogId, file: FileId, end: Option<u64>) {
         let mut inner = self.lock();
-        inner.dirty = true;
+        inner.change();
         if let Some(file) = inner.file(log, file) {
             file.end = end;
         }
@@ -391,7 +416,7 @@ impl Ledger {
     /// The file is deleted and closed: its entry goes.
     pub fn forget(&self, log: LogId, file: FileId) {
         let mut inner = self.lock();
-        inner.dirty = true;
+        inner.change();
         if let Some(log) = inner.logs.get_mut(&log) {
             log.forget(file);
         }
@@ -400,7 +425,7 @@ impl Ledger {
     /// The container log is gone with all its files.
     pub fn forget_log(&self, log: LogId) {
         let mut inner = self.lock();
-        inner.dirty = true;
+        inner.change();
         if let Some(log) = inner.logs.remove(&log) {
             inner.remembered.remove(&*log.source.key);
             inner.spared.remove(&*log.source.key);
@@ -439,6 +464,9 @@ impl Ledger {
             inner.awaited = inner.awaited.without(one);
             self.readers.iter().for_each(Bell::ring);
         }
+        if settled.is_some() {
+            inner.change();
+        }
         let Some(log) = inner.logs.get_mut(&id) else {
             return;
         };
@@ -449,7 +477,6 @@ impl Ledger {
         let in_flight = &mut log.account.outputs[output.index()].in_flight_bytes;
         *in_flight = in_flight.saturating_sub(bytes);
         if let Some(fates) = settled {
-            inner.dirty = true;
             spans.iter().for_each(|span| log.settle(span, output));
             log.prove(spans, output, fates);
         } else {

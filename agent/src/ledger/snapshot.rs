@@ -53,7 +53,7 @@ impl Ledger {
 
     /// Says that the last snapshot could not be written: the next call gives one again.
     pub fn snapshot_failed(&self) {
-        self.lock().dirty = true;
+        self.lock().change();
     }
 
     /// Drops the positions of files that the first listing did not find, and says what of them no
@@ -65,7 +65,9 @@ impl Ledger {
         let spared = &inner.spared;
         let gone = inner.remembered.extract_if(|key, _| !spared.contains(key));
         let gone: BTreeMap<String, Vec<FilePositions>> = gone.collect();
-        inner.dirty |= !gone.is_empty();
+        if !gone.is_empty() {
+            inner.change();
+        }
         for log in inner.logs.values_mut() {
             let own = gone.get(&*log.source.key).map_or(&[][..], Vec::as_slice);
             // What was done with before is deleted in turn: nothing is unknown of it.

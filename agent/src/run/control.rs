@@ -94,6 +94,7 @@ pub(super) async fn control(
     let bell = crate::base::bell::Bell::new(Arc::new(super::threads::NotifyBell(Arc::clone(
         &threads.control,
     ))));
+    threads.ledger.on_change(bell.clone());
     let disk = Disk::start(state.positions_path(), &threads, bell.clone(), &registry)?;
     let deliverer = Arc::new(Mutex::new(Deliverer::new(
         plan,
@@ -218,7 +219,7 @@ impl Control {
                 if now >= once.deadline {
                     return Ok(false);
                 }
-                // What a stage withholds settles without a bell.
+                // What is settled after the first change since the last snapshot rings no bell.
                 let soon = now.plus_ms(BEHIND_MS).min(once.deadline);
                 deadline = Some(deadline.map_or(soon, |deadline| deadline.min(soon)));
             }
@@ -276,14 +277,13 @@ impl Control {
     }
 
     fn deliver(&mut self, now: Mono) -> Option<Mono> {
-        let due = || now.plus_ms(POSITIONS_MS);
         let mut turn = self.turn_lanes(now);
         while turn.progress {
-            self.positions_due.get_or_insert_with(due);
             turn = self.turn_lanes(self.threads.clock.mono());
         }
-        if self.disk.has_failed() {
-            self.positions_due.get_or_insert_with(due);
+        if self.threads.ledger.has_changed() || self.disk.has_failed() {
+            self.positions_due
+                .get_or_insert_with(|| now.plus_ms(POSITIONS_MS));
         }
         if self.positions_due.is_some_and(|due| due <= now) {
             self.positions_due = None;

@@ -120,6 +120,24 @@ fn where_start_at_began_is_known_after_a_crash_though_nothing_was_delivered() {
 }
 
 #[test]
+fn what_a_stage_drops_is_known_after_a_crash_though_nothing_was_delivered() {
+    let bed = Bed::new("dropped");
+    let silent = Sink::start(Manner::Silent);
+    let mut setup = Setup::to(&silent);
+    setup.stages = "[{cri: {}}, {drop: {expression: noise}}]";
+    let mut agent = Agent::start(&bed, &setup);
+    bed.write("noisy", "noise", 10);
+    agent.awaits("they are read", |agent| agent.status()["lines_read"] == 10);
+    let size = std::fs::metadata(bed.container("noisy").join("0.log")).unwrap();
+    let path = bed.path("state/positions");
+    agent.awaits("positions are at its end", |_| {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.contains(&format!("{{\"at\":{}}}", size.len()))
+    });
+    agent.kill();
+}
+
+#[test]
 fn a_damaged_positions_file_is_set_aside_counted_and_never_a_crash_loop() {
     let (bed, sink) = (Bed::new("corrupt"), Sink::start(Manner::Good));
     let setup = Setup::to(&sink);
