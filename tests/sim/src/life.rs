@@ -507,8 +507,10 @@ impl Life {
             return Some(passed);
         }
         for (outlet, output) in self.outlets.iter().zip(&plan.outputs) {
-            // A window is passed by one request at the most, and that by one record.
-            let most = outlet.window_max() + output.batch_bytes.0 + RECORD_BYTES;
+            // A window is passed by one request at the most, and that by one record; a line in it
+            // takes some memory beside its bytes.
+            let batch = output.batch_bytes.0 + RECORD_BYTES;
+            let most = outlet.window_max() + batch * LINE_FACTOR;
             if outlet.window() > most {
                 return Some(format!(
                     "window of {}: {} of {most}",
@@ -533,6 +535,10 @@ impl Life {
         format!("{}\n{:?}", all.join("\n"), self.deliverer)
     }
 }
+
+/// What a request holds of a line, with its tables and the claim on its chunk, in lines' bytes at the
+/// most: some 300 bytes for one of 20.
+const LINE_FACTOR: u64 = 20;
 
 /// A drain that waits for a window looks again this soon.
 const DRAIN_MS: u64 = 5;
