@@ -208,13 +208,13 @@ impl Tree {
                 DirEvent::Overflow => {
                     self.overflows.add(1);
                     for path in self.watches.held() {
-                        touched.entry(path.clone()).or_default().whole = true;
+                        touched.entry(path.to_owned()).or_default().whole = true;
                     }
                     continue;
                 }
             };
             for path in self.watches.paths(id) {
-                let touched = touched.entry(path.clone()).or_default();
+                let touched = touched.entry(path.to_owned()).or_default();
                 *touched.names.entry(name.clone()).or_default() |= came;
             }
         }
