@@ -63,15 +63,15 @@ impl Entry {
 pub struct LogRoll {
     /// Its open files, in the order in which they were found.
     pub files: Vec<Arc<Entry>>,
-    /// Wakes by rung, those of closed files too, in the order of [`Rung::ALL`].
-    past: [u64; RUNGS],
+    /// Wakes of closed files by rung, in the order of [`Rung::ALL`]; none before there was one.
+    past: Option<Box<[u64; RUNGS]>>,
 }
 
 impl LogRoll {
     /// Wakes by rung, files that are closed by now included.
     #[must_use]
     pub fn wakes(&self) -> Vec<(Rung, u64)> {
-        let mut wakes = self.past;
+        let mut wakes = self.past.as_deref().copied().unwrap_or_default();
         for file in &self.files {
             wakes[file.rung as usize] += file.wakes.get();
         }
@@ -216,7 +216,9 @@ impl Roll {
             overlooked: AtomicBool::new(false),
         });
         let mut logs = self.lock();
-        logs.entry(log).or_default().files.push(Arc::clone(&entry));
+        let files = &mut logs.entry(log).or_default().files;
+        files.reserve_exact(1);
+        files.push(Arc::clone(&entry));
         entry
     }
 
@@ -227,7 +229,7 @@ impl Roll {
             return;
         };
         roll.files.retain(|other| !Arc::ptr_eq(other, entry));
-        roll.past[entry.rung as usize] += entry.wakes.get();
+        roll.past.get_or_insert_default()[entry.rung as usize] += entry.wakes.get();
     }
 
     /// A log has ended.
