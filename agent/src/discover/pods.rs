@@ -21,7 +21,7 @@ use super::leads::Leads;
 use super::name::{log_file, pod_directory};
 use super::names::Names;
 use super::site::{Site, Touched};
-use super::watches::Hold;
+use super::watches::{Hold, pack};
 use super::{Event, Place, Rotated};
 use crate::base::files::{Entry, EntryKind, Files};
 use crate::base::time::Mono;
@@ -192,6 +192,11 @@ impl Pods {
         for path in paths {
             self.list(site, &path, &Touched::default());
         }
+    }
+
+    /// Packs what the first listing found.
+    pub(super) fn pack(&mut self) {
+        pack(&mut self.directories);
     }
 
     fn enter<F: Files>(&mut self, site: &mut Site<'_, F>, path: PathBuf, level: Level) {

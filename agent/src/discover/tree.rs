@@ -103,6 +103,13 @@ impl Tree {
         self.await_roots(files, out);
         self.tally.starting = false;
         self.watches.settle(files, self.now);
+        out.shrink_to_fit();
+        self.watches.pack();
+        for input in &mut self.inputs {
+            if let Input::Pods(pods) = input {
+                pods.pack();
+            }
+        }
     }
 
     /// Takes up what happened, and sweeps when it is time.

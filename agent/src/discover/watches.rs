@@ -141,6 +141,12 @@ impl Watches {
         hold
     }
 
+    /// Packs what the first listing found.
+    pub(super) fn pack(&mut self) {
+        pack(&mut self.held);
+        pack(&mut self.ids);
+    }
+
     /// Ends a hold.
     pub(super) fn release<F: Files>(&mut self, files: &F, path: &Path) {
         let Some(held) = self.held.get_mut(path) else {
@@ -289,4 +295,9 @@ impl Watches {
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         (self.held.len(), self.ids.len(), self.uncovered.len())
     }
+}
+
+/// Makes a map anew whose keys came in order: that leaves half of each node empty.
+pub(super) fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+    *map = std::mem::take(map).into_iter().collect();
 }

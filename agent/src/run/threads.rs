@@ -40,7 +40,7 @@ const FEEDS_MAX: usize = 1_024;
 const DRAIN_MS: u64 = 20;
 
 /// News from discovery that may wait for one reader.
-const NEWS_MAX: usize = 4_096;
+const NEWS_MAX: usize = 1_024;
 
 /// A thread that can be rung.
 struct ParkBell(Unparker);

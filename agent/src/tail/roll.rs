@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use smallvec::SmallVec;
+
 use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
 use crate::ticket::LogId;
@@ -62,7 +64,7 @@ impl Entry {
 #[derive(Clone, Debug, Default)]
 pub struct LogRoll {
     /// Its open files, in the order in which they were found.
-    pub files: Vec<Arc<Entry>>,
+    pub files: SmallVec<[Arc<Entry>; 1]>,
     /// Wakes of closed files by rung, in the order of [`Rung::ALL`]; none before there was one.
     past: Option<Box<[u64; RUNGS]>>,
 }
@@ -216,9 +218,7 @@ impl Roll {
             overlooked: AtomicBool::new(false),
         });
         let mut logs = self.lock();
-        let files = &mut logs.entry(log).or_default().files;
-        files.reserve_exact(1);
-        files.push(Arc::clone(&entry));
+        logs.entry(log).or_default().files.push(Arc::clone(&entry));
         entry
     }
 
