@@ -28,9 +28,26 @@ enum Task {
         rate: u64,
         /// How long.
         seconds: u64,
-        /// The first file is written to as fast as it goes.
-        #[arg(long)]
-        noise: bool,
+        /// So many of the files are written to as fast as it goes.
+        #[arg(long, default_value_t = 0)]
+        noisy: u32,
+        /// Files.
+        #[arg(long, default_value_t = load::FILES)]
+        files: u32,
+        /// Namespaces that they lie in.
+        #[arg(long, default_value_t = 1)]
+        namespaces: u32,
+    },
+    /// Makes containers of one line and prints `lines bytes`.
+    Births {
+        /// Root of the tree.
+        root: PathBuf,
+        /// How many.
+        count: u32,
+        /// Milliseconds from one to the next.
+        every_ms: u64,
+        /// Lines a second that another container writes meanwhile.
+        busy: u64,
     },
     /// Receives until its standard input ends; prints its port first.
     Sink,
@@ -49,8 +66,23 @@ fn main() -> Result<ExitCode> {
             root,
             rate,
             seconds,
-            noise,
-        } => load::steady(&root, rate, Duration::from_secs(seconds), noise)?,
+            noisy,
+            files,
+            namespaces,
+        } => {
+            let shape = load::Shape {
+                files,
+                namespaces,
+                noisy,
+            };
+            load::steady(&root, rate, Duration::from_secs(seconds), shape)?
+        }
+        Task::Births {
+            root,
+            count,
+            every_ms,
+            busy,
+        } => load::births(&root, count, Duration::from_millis(every_ms), busy)?,
         Task::Path(path) => {
             let passed = path::run(&path)?;
             return Ok(if passed {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What a process has used.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -167,6 +168,16 @@ pub fn end(child: &mut Child, patience: Duration) -> Result<bool> {
     child.kill()?;
     child.wait()?;
     Ok(false)
+}
+
+/// Raises this process's limit of open files to what the system allows.
+pub fn raise_descriptors() -> Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).context("raise RLIMIT_NOFILE")
 }
 
 /// A flag that Ctrl-C sets.

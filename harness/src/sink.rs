@@ -41,6 +41,10 @@ pub struct Stats {
     pub p99_us: u64,
     /// The same without the first file, whose writer may be a noisy neighbour.
     pub others_p99_us: u64,
+    /// Their median.
+    pub others_p50_us: u64,
+    /// Their lines.
+    pub others: u64,
     /// When the last line came.
     pub last_ns: u64,
 }
@@ -122,11 +126,19 @@ impl Counts {
         let now = now_ns();
         let mut found = 0;
         for at in memmem::find_iter(plain, b"\"tw-") {
-            let Some(mark) = plain.get(at + 4..at + 4 + MARK_BYTES) else {
+            let rest = &plain[at + 4..];
+            let Some(dash) = rest
+                .iter()
+                .take(FILE_DIGITS_MAX + 1)
+                .position(|b| *b == b'-')
+            else {
                 continue;
             };
-            let (file, sequence) = (number(&mark[..2]), number(&mark[3..13]));
-            let time_ns = number(&mark[14..33]);
+            let Some(mark) = rest.get(dash + 1..dash + 1 + MARK_BYTES) else {
+                continue;
+            };
+            let (file, sequence) = (number(&rest[..dash]), number(&mark[..10]));
+            let time_ns = number(&mark[11..]);
             found += 1;
             self.count(
                 u32::try_from(file).unwrap_or(u32::MAX),
@@ -145,7 +157,7 @@ impl Counts {
             1u64 << (sequence % 64),
         );
         if bits.len() <= word {
-            bits.resize(word + 1024, 0);
+            bits.resize((word + 1).next_power_of_two(), 0);
         }
         if bits[word] & bit != 0 {
             self.duplicates += 1;
@@ -183,6 +195,8 @@ impl Counts {
             p50_us: percentile(&self.latencies, 50),
             p99_us: percentile(&self.latencies, 99),
             others_p99_us: percentile(&self.others, 99),
+            others_p50_us: percentile(&self.others, 50),
+            others: self.others.values().sum(),
             last_ns: self.last_ns,
         }
     }
@@ -223,8 +237,11 @@ const fn ceiling(bucket: u32) -> u64 {
     (8 + (bucket % 8) as u64 + 1) << (bucket / 8 - 3)
 }
 
-/// `FF-SSSSSSSSSS-TTTTTTTTTTTTTTTTTTT`.
-const MARK_BYTES: usize = 33;
+/// `SSSSSSSSSS-TTTTTTTTTTTTTTTTTTT`, after the file's number and its dash.
+const MARK_BYTES: usize = 30;
+
+/// Digits of a file's number at the most.
+const FILE_DIGITS_MAX: usize = 9;
 
 #[cfg(test)]
 mod tests {
@@ -233,15 +250,23 @@ mod tests {
     #[test]
     fn marks_are_found_counted_and_checked_in_any_encoding() {
         let mut counts = Counts::default();
-        let mark = |sequence: u64| format!("\\\"trace\\\":\\\"tw-07-{sequence:010}-{:019}\\\"", 5);
+        let mark = |file: u32, sequence: u64| {
+            format!(
+                "\\\"trace\\\":\\\"tw-{file:02}-{sequence:010}-{:019}\\\"",
+                5
+            )
+        };
         for sequence in [0, 1, 2, 3, 8, 4, 4] {
-            counts.scan(mark(sequence).as_bytes());
+            counts.scan(mark(7, sequence).as_bytes());
         }
-        let stats = counts.stats();
-        assert_eq!(
-            (stats.lines, stats.duplicates, stats.disordered, stats.gaps),
-            (6, 1, 1, 3)
-        );
+        let said = |counts: &Counts| {
+            let stats = counts.stats();
+            (stats.lines, stats.duplicates, stats.disordered, stats.gaps)
+        };
+        assert_eq!(said(&counts), (6, 1, 1, 3));
+        // Another file, of a number with more digits.
+        counts.scan(mark(10_007, 1).as_bytes());
+        assert_eq!(said(&counts), (7, 1, 1, 4));
     }
 
     #[test]

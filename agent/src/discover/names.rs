@@ -9,13 +9,12 @@ use super::Place;
 
 /// Names with their places, sorted by name.
 #[derive(Debug, Default)]
-pub(super) struct Names(Vec<(OsString, Place)>);
+pub(super) struct Names(Box<[(OsString, Place)]>);
 
 impl Names {
     pub(super) fn new(mut names: Vec<(OsString, Place)>) -> Self {
         names.sort();
-        names.shrink_to_fit();
-        Self(names)
+        Self(names.into())
     }
 
     pub(super) fn get(&self, name: &OsStr) -> Option<&Place> {

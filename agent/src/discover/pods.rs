@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use super::leads::Leads;
 use super::name::{log_file, pod_directory};
 use super::names::Names;
 use super::site::{Site, Touched};
-use super::watches::Hold;
+use super::watches::{Hold, pack};
 use super::{Event, Place, Rotated};
 use crate::base::files::{Entry, EntryKind, Files};
 use crate::base::time::Mono;
@@ -33,12 +34,15 @@ const BRIEF_MS: u64 = 1_000;
 #[derive(Debug)]
 enum Level {
     Root,
-    Pod {
-        namespace: Arc<str>,
-        pod: Arc<str>,
-        uid: Arc<str>,
-    },
+    Pod(Box<Pod>),
     Container(Container),
+}
+
+#[derive(Debug)]
+struct Pod {
+    namespace: Arc<str>,
+    name: Arc<str>,
+    uid: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,17 @@ struct Directory {
     level: Level,
     /// It was there to be listed.
     listed: bool,
+    /// None where there are no such names, as in nearly all of a node's many directories.
+    strays: Option<Box<Strays>>,
+    /// When it was found.
+    since: Mono,
+    /// Something below it was told of, or counted as missed.
+    had: bool,
+}
+
+/// Names in a directory that need care.
+#[derive(Debug, Default)]
+struct Strays {
     /// Names that are neither a log nor lead to one, counted once each while they are there.
     odd: BTreeSet<OsString>,
     /// Names that were shown and were gone when they were entered: counted as missed already, should
@@ -61,10 +76,24 @@ struct Directory {
     tried: BTreeSet<OsString>,
     /// Names that came since the last listing.
     came: BTreeSet<OsString>,
-    /// When it was found.
-    since: Mono,
-    /// Something below it was told of, or counted as missed.
-    had: bool,
+}
+
+impl Strays {
+    fn is_empty(&self) -> bool {
+        self.odd.is_empty() && self.tried.is_empty() && self.came.is_empty()
+    }
+}
+
+impl Directory {
+    /// Its strays, to be changed.
+    fn with_strays<T>(&mut self, change: impl FnOnce(&mut Strays) -> T) -> T {
+        let strays = self.strays.get_or_insert_default();
+        let changed = change(strays);
+        if strays.is_empty() {
+            self.strays = None;
+        }
+        changed
+    }
 }
 
 /// The tree.
@@ -73,7 +102,7 @@ pub(super) struct Pods {
     input: usize,
     node: Arc<str>,
     root: PathBuf,
-    directories: BTreeMap<PathBuf, Directory>,
+    directories: BTreeMap<Arc<Path>, Directory>,
     /// Directories that are there and could not be listed last time.
     unlisted: BTreeSet<PathBuf>,
     leads: Leads,
@@ -117,7 +146,10 @@ impl Pods {
             let mut names = names.map(|name| name.to_string_lossy());
             container.came |= names.any(|name| log_file(&name).is_some());
         } else {
-            directory.came.extend(names.cloned());
+            let names: BTreeSet<OsString> = names.cloned().collect();
+            if !names.is_empty() {
+                directory.with_strays(|strays| strays.came.extend(names));
+            }
         }
     }
 
@@ -156,15 +188,21 @@ impl Pods {
 
     /// Lists everything.
     pub(super) fn sweep<F: Files>(&mut self, site: &mut Site<'_, F>) {
-        let paths: Vec<PathBuf> = self.directories.keys().cloned().collect();
+        let paths: Vec<Arc<Path>> = self.directories.keys().cloned().collect();
         for path in paths {
             self.list(site, &path, &Touched::default());
         }
     }
 
+    /// Packs what the first listing found.
+    pub(super) fn pack(&mut self) {
+        pack(&mut self.directories);
+    }
+
     fn enter<F: Files>(&mut self, site: &mut Site<'_, F>, path: PathBuf, level: Level) {
         let is_root = matches!(level, Level::Root);
-        if site.watches.hold(site.files, &path, site.now) == Hold::Missing {
+        let path: Arc<Path> = path.into();
+        if site.watches.hold_shared(site.files, &path, site.now) == Hold::Missing {
             if !is_root {
                 site.tally.miss(site.now, &path.display());
             }
@@ -173,13 +211,11 @@ impl Pods {
         let directory = Directory {
             level,
             listed: false,
-            odd: BTreeSet::new(),
-            tried: BTreeSet::new(),
-            came: BTreeSet::new(),
+            strays: None,
             since: site.now,
             had: false,
         };
-        self.directories.insert(path.clone(), directory);
+        self.directories.insert(Arc::clone(&path), directory);
         self.list(site, &path, &Touched::default());
     }
 
@@ -214,7 +250,7 @@ impl Pods {
         self.leave_children(site, path, &shown);
         for name in shown {
             let child = path.join(&name);
-            if self.directories.contains_key(&child) {
+            if self.has(&child) {
                 continue;
             }
             match self.level_of(site, path, &name.to_string_lossy()) {
@@ -224,7 +260,7 @@ impl Pods {
                     if let Some(directory) = self.directories.get_mut(path) {
                         directory.had = true;
                         if !entered {
-                            directory.tried.insert(name);
+                            directory.with_strays(|strays| strays.tried.insert(name));
                         }
                     }
                 }
@@ -245,8 +281,15 @@ impl Pods {
         let Some(directory) = self.directories.get_mut(path) else {
             return;
         };
-        let came = std::mem::take(&mut directory.came);
-        let tried = std::mem::take(&mut directory.tried);
+        if directory.strays.is_none() {
+            return;
+        }
+        let (came, tried) = directory.with_strays(|strays| {
+            (
+                std::mem::take(&mut strays.came),
+                std::mem::take(&mut strays.tried),
+            )
+        });
         let mut missed = false;
         for name in came.difference(shown).filter(|name| !tried.contains(*name)) {
             let child = path.join(name);
@@ -271,17 +314,22 @@ impl Pods {
         let Some(directory) = self.directories.get_mut(path) else {
             return;
         };
-        for (name, kind) in odd.iter().filter(|(name, _)| !directory.odd.contains(name)) {
-            site.tally.odd(site.now, &path.join(name), *kind);
+        if odd.is_empty() && directory.strays.is_none() {
+            return;
         }
-        directory.odd = odd.into_iter().map(|(name, _)| name).collect();
+        directory.with_strays(|strays| {
+            for (name, kind) in odd.iter().filter(|(name, _)| !strays.odd.contains(name)) {
+                site.tally.odd(site.now, &path.join(name), *kind);
+            }
+            strays.odd = odd.into_iter().map(|(name, _)| name).collect();
+        });
     }
 
     /// Whether a directory at `parent` may be called so.
     fn bears(&self, parent: &Path, name: &str) -> bool {
         match self.directories.get(parent).map(|parent| &parent.level) {
             Some(Level::Root) => pod_directory(name).is_some(),
-            Some(Level::Pod { .. }) => true,
+            Some(Level::Pod(_)) => true,
             Some(Level::Container(_)) | None => false,
         }
     }
@@ -295,17 +343,14 @@ impl Pods {
         match &self.directories.get(parent)?.level {
             Level::Root => {
                 let (namespace, pod, uid) = pod_directory(name)?;
-                Some(Level::Pod {
+                Some(Level::Pod(Box::new(Pod {
                     namespace: namespace.into(),
-                    pod: pod.into(),
+                    name: pod.into(),
                     uid: uid.into(),
-                })
+                })))
             }
-            Level::Pod {
-                namespace,
-                pod,
-                uid,
-            } => {
+            Level::Pod(of) => {
+                let (namespace, pod, uid) = (&of.namespace, &of.name, &of.uid);
                 let source = Source {
                     log: site.tally.log(),
                     input: self.input,
@@ -427,9 +472,10 @@ impl Pods {
         path: &Path,
         shown: &BTreeSet<OsString>,
     ) {
-        let below = self.directories.range(path.to_owned()..);
+        let from = (Bound::Included(path), Bound::Unbounded);
+        let below = self.directories.range::<Path, _>(from);
         let below = below.map(|(child, _)| child);
-        let gone: Vec<PathBuf> = below
+        let gone: Vec<Arc<Path>> = below
             .take_while(|child| child.starts_with(path))
             .filter(|child| child.parent() == Some(path))
             .filter(|child| child.file_name().is_none_or(|name| !shown.contains(name)))
@@ -450,7 +496,7 @@ impl Pods {
         let brief = !directory.listed || site.now.ms_since(directory.since) < BRIEF_MS;
         let missed = match directory.level {
             Level::Root => false,
-            Level::Pod { .. } => brief,
+            Level::Pod(_) => brief,
             Level::Container(container) => {
                 for name in container.files.names() {
                     let (source, path) = (Arc::clone(&container.source), path.join(name));

@@ -103,6 +103,13 @@ impl Tree {
         self.await_roots(files, out);
         self.tally.starting = false;
         self.watches.settle(files, self.now);
+        out.shrink_to_fit();
+        self.watches.pack();
+        for input in &mut self.inputs {
+            if let Input::Pods(pods) = input {
+                pods.pack();
+            }
+        }
     }
 
     /// Takes up what happened, and sweeps when it is time.
@@ -208,13 +215,13 @@ impl Tree {
                 DirEvent::Overflow => {
                     self.overflows.add(1);
                     for path in self.watches.held() {
-                        touched.entry(path.clone()).or_default().whole = true;
+                        touched.entry(path.to_owned()).or_default().whole = true;
                     }
                     continue;
                 }
             };
             for path in self.watches.paths(id) {
-                let touched = touched.entry(path.clone()).or_default();
+                let touched = touched.entry(path.to_owned()).or_default();
                 *touched.names.entry(name.clone()).or_default() |= came;
             }
         }

@@ -76,9 +76,9 @@ struct Held {
 /// All watches of discovery.
 #[derive(Debug)]
 pub(super) struct Watches {
-    held: BTreeMap<PathBuf, Held>,
+    held: BTreeMap<Arc<Path>, Held>,
     /// One directory may be known by several paths.
-    ids: BTreeMap<WatchId, SmallVec<[PathBuf; 1]>>,
+    ids: BTreeMap<WatchId, SmallVec<[Arc<Path>; 1]>>,
     uncovered: BTreeSet<PathBuf>,
     next_look: Mono,
     quiet: Quiet,
@@ -123,13 +123,28 @@ impl Watches {
             held.holds += 1;
             return Hold::There;
         }
+        self.hold_shared(files, &Arc::from(path), now)
+    }
+
+    /// The same with a path that its holder keeps too: a node has tens of thousands of them.
+    pub(super) fn hold_shared<F: Files>(&mut self, files: &F, path: &Arc<Path>, now: Mono) -> Hold {
+        if let Some(held) = self.held.get_mut(path) {
+            held.holds += 1;
+            return Hold::There;
+        }
         let held = Held { holds: 1, id: None };
-        self.held.insert(path.to_owned(), held);
+        self.held.insert(Arc::clone(path), held);
         let hold = self.arm(files, path, now);
         if hold == Hold::Missing {
             self.held.remove(path);
         }
         hold
+    }
+
+    /// Packs what the first listing found.
+    pub(super) fn pack(&mut self) {
+        pack(&mut self.held);
+        pack(&mut self.ids);
     }
 
     /// Ends a hold.
@@ -147,7 +162,7 @@ impl Watches {
         if let Some(id) = id
             && let Some(paths) = self.ids.get_mut(&id)
         {
-            paths.retain(|have| have != path);
+            paths.retain(|have| **have != *path);
             if paths.is_empty() {
                 self.ids.remove(&id);
                 files.unwatch(id);
@@ -156,37 +171,39 @@ impl Watches {
     }
 
     /// Every directory that is held.
-    pub(super) fn held(&self) -> impl Iterator<Item = &PathBuf> {
-        self.held.keys()
+    pub(super) fn held(&self) -> impl Iterator<Item = &Path> {
+        self.held.keys().map(|path| &**path)
     }
 
     /// The directories that a watch stands for.
-    pub(super) fn paths(&self, id: WatchId) -> impl Iterator<Item = &PathBuf> {
-        self.ids.get(&id).into_iter().flatten()
+    pub(super) fn paths(&self, id: WatchId) -> impl Iterator<Item = &Path> {
+        let paths = self.ids.get(&id).into_iter().flatten();
+        paths.map(|path| &**path)
     }
 
     /// The watch has ended with its directory. Another may stand in its place: it is watched now.
     pub(super) fn ended<F: Files>(&mut self, files: &F, id: WatchId, now: Mono) -> Vec<PathBuf> {
-        let paths: Vec<PathBuf> = self.ids.remove(&id).into_iter().flatten().collect();
+        let paths: Vec<Arc<Path>> = self.ids.remove(&id).into_iter().flatten().collect();
         for path in &paths {
             if let Some(held) = self.held.get_mut(path) {
                 held.id = None;
                 self.arm(files, path, now);
             }
         }
-        paths
+        paths.iter().map(|path| path.to_path_buf()).collect()
     }
 
     fn arm<F: Files>(&mut self, files: &F, path: &Path, now: Mono) -> Hold {
         let error = match files.watch(path) {
             Ok(id) => {
+                self.uncovered.remove(path);
                 if let Some(held) = self.held.get_mut(path) {
                     held.id = Some(id);
                 }
-                self.uncovered.remove(path);
                 let paths = self.ids.entry(id).or_default();
-                if paths.iter().all(|have| have != path) {
-                    paths.push(path.to_owned());
+                if paths.iter().all(|have| **have != *path) {
+                    let shared = self.held.get_key_value(path);
+                    paths.push(shared.map_or_else(|| path.into(), |(path, _)| Arc::clone(path)));
                 }
                 return Hold::There;
             }
@@ -278,4 +295,9 @@ impl Watches {
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         (self.held.len(), self.ids.len(), self.uncovered.len())
     }
+}
+
+/// Makes a map anew whose keys came in order: that leaves half of each node empty.
+pub(super) fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+    *map = std::mem::take(map).into_iter().collect();
 }

@@ -247,7 +247,7 @@ impl Batches {
         counters.inflated.add(sealed.inflated);
         counters.compressed.add(sealed.body.len() as u64);
         counters.requests.add(1);
-        self.pending.push_back(Request {
+        let request = Request {
             output: self.outlet.output,
             tenant: slot.tenant.clone(),
             encoder: self.encoder,
@@ -258,7 +258,9 @@ impl Batches {
             groups: sealed.groups,
             tickets,
             opened,
-        });
+        };
+        self.outlet.count_sealed(request.held_bytes());
+        self.pending.push_back(request);
         self.flush();
     }
 

@@ -140,7 +140,8 @@ impl Bulk {
     /// Seals the body at `at`; it is empty afterwards.
     pub(crate) fn seal(&mut self, at: usize) -> Result<Sealed, Error> {
         let body = &mut self.bodies[at];
-        let items = std::mem::take(&mut body.items);
+        // Of exactly their number: a window may hold them for long.
+        let items = body.items.drain(..).collect();
         let inflated = body.raw.len() as u64;
         let packed = self.compressor.compress(&body.raw);
         body.raw.clear();

@@ -115,8 +115,11 @@ impl Loki {
     pub(crate) fn seal(&mut self, at: usize) -> Result<Sealed, Error> {
         let raw = &mut self.raw;
         raw.clear();
-        let (mut items, mut groups) = (Vec::new(), Vec::new());
         let body = &mut self.bodies[at];
+        // Of exactly their number: a window may hold them for long.
+        let used = &body.groups[..body.used];
+        let mut items = Vec::with_capacity(used.iter().map(|group| group.items.len()).sum());
+        let mut groups = Vec::with_capacity(used.len());
         for (number, group) in body.groups[..body.used].iter().enumerate() {
             raw.push(FIELD_1);
             encode_varint((group.labels.len() + group.entries.len()) as u64, raw);
@@ -297,7 +300,6 @@ struct Streams {
     known: HashMap<Box<[u8]>, Known, RandomState>,
     /// One id for each text, so that two files of one container share a stream.
     texts: HashMap<Arc<[u8]>, u64, RandomState>,
-    bases: HashMap<(usize, Stream), Base, RandomState>,
     key: Vec<u8>,
     /// Never used again, so that an open body cannot take one stream for another.
     next: u64,
@@ -313,21 +315,12 @@ struct Known {
     _source: Arc<Source>,
 }
 
-/// Labels of a source's stream: templates and the source's own.
-#[derive(Debug)]
-struct Base {
-    labels: Box<[(String, String)]>,
-    /// Keeps the address in the key from being used again.
-    _source: Arc<Source>,
-}
-
 impl Streams {
     fn new(templates: Vec<(Arc<str>, Template)>, forgotten: Arc<Counter>) -> Self {
         Self {
             templates,
             known: HashMap::default(),
             texts: HashMap::default(),
-            bases: HashMap::default(),
             key: Vec::new(),
             next: 0,
             forgotten,
@@ -346,30 +339,21 @@ impl Streams {
             }
         }
         if !self.known.contains_key(self.key.as_slice()) {
-            self.intern_slow(record, address);
+            self.intern_slow(record);
         }
         // Just looked up or put there: the table has it.
         &self.known[self.key.as_slice()]
     }
 
     #[cold]
-    fn intern_slow(&mut self, record: &Record<'_>, address: usize) {
+    fn intern_slow(&mut self, record: &Record<'_>) {
         if self.known.len() >= STREAMS_MAX {
             self.known.clear();
             self.texts.clear();
-            self.bases.clear();
             self.forgotten.add(1);
         }
-        let base = self
-            .bases
-            .entry((address, record.stream))
-            .or_insert_with(|| Base {
-                labels: base_labels(&self.templates, record.source, record.stream)
-                    .into_iter()
-                    .collect(),
-                _source: Arc::clone(record.source),
-            });
-        let mut labels: BTreeMap<String, String> = base.labels.iter().cloned().collect();
+        // Made anew for each label set of the source: kept, they would take more than all the rest.
+        let mut labels = base_labels(&self.templates, record.source, record.stream);
         for (name, value) in &record.labels {
             labels.insert(label_name(name).into_owned(), utf8(value).into_owned());
         }
@@ -388,6 +372,7 @@ impl Streams {
     }
 }
 
+/// Labels of a source's stream: templates and the source's own.
 fn base_labels(
     templates: &[(Arc<str>, Template)],
     source: &Source,

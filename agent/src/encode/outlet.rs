@@ -1,11 +1,12 @@
 //! The way from the encoders to one output's lanes, with the window that bounds it.
 //!
 //! ```text
-//! encoder: has_room? -> put(request)      window += body
-//! lanes:   take -> ... -> all items settled or the request dropped -> release(bytes)   window -= body
+//! encoder: has_room? -> put(request)      window += held_bytes
+//! lanes:   take -> ... -> all items settled or the request dropped -> release(bytes)   window -= them
 //! ```
 //!
-//! 1. The window counts compressed bytes sealed and not yet settled, in the queue or in a lane.
+//! 1. The window counts what requests hold that are sealed and not yet settled, in the queue or in a
+//!    lane: compressed bodies with their tables and claims.
 //! 2. A request is put whenever the window is below its size: it may pass it by one request.
 //! 3. A detached output takes no more records until it has joined again.
 
@@ -44,9 +45,12 @@ pub struct Outlet {
     pub output: OutputId,
     /// What is counted.
     pub counters: OutletCounters,
-    queue: ArrayQueue<Request>,
+    /// Boxed: there is room for far more than the window lets in.
+    queue: ArrayQueue<Box<Request>>,
     window_max: u64,
     window: AtomicU64,
+    /// What all sealed requests held.
+    sealed: Counter,
     detached: AtomicBool,
     /// Rings the lanes.
     lanes: Bell,
@@ -56,7 +60,7 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// An outlet with a window of `window_max` compressed bytes.
+    /// An outlet with a window of `window_max` bytes.
     #[must_use]
     pub fn new(
         output: OutputId,
@@ -96,6 +100,7 @@ impl Outlet {
             queue: ArrayQueue::new(REQUESTS_MAX),
             window_max,
             window: AtomicU64::new(0),
+            sealed: Counter::default(),
             detached: AtomicBool::new(false),
             lanes,
             others,
@@ -108,12 +113,17 @@ impl Outlet {
         self.window.load(Ordering::Acquire) < self.window_max && !self.queue.is_full()
     }
 
-    /// What the window holds of bodies before compression, by what was compressed until now.
+    /// A request was sealed that holds so many bytes.
+    pub(super) fn count_sealed(&self, bytes: u64) {
+        self.sealed.add(bytes);
+    }
+
+    /// What the window holds of bodies before compression, by what was sealed until now.
     #[must_use]
     pub fn window_inflated(&self) -> u64 {
-        let (inflated, compressed) = (self.counters.inflated.get(), self.counters.compressed.get());
+        let (inflated, sealed) = (self.counters.inflated.get(), self.sealed.get());
         let window = u128::from(self.window_max) * u128::from(inflated.max(1));
-        let window = window / u128::from(compressed.max(1));
+        let window = window / u128::from(sealed.max(1));
         u64::try_from(window)
             .unwrap_or(u64::MAX)
             .max(self.window_max)
@@ -125,10 +135,10 @@ impl Outlet {
     /// Gives the request back when the queue is full; the caller holds it and tries again.
     #[expect(clippy::result_large_err, reason = "the request itself comes back")]
     pub fn put(&self, request: Request) -> Result<(), Request> {
-        let bytes = request.body.len() as u64;
+        let bytes = request.held_bytes();
         // Counted first: a lane may take and release it before this returns.
         self.window.fetch_add(bytes, Ordering::AcqRel);
-        let put = self.queue.push(request);
+        let put = self.queue.push(Box::new(request)).map_err(|back| *back);
         match &put {
             Ok(()) => self.lanes.ring(),
             Err(_) => drop(self.window.fetch_sub(bytes, Ordering::AcqRel)),
@@ -139,10 +149,10 @@ impl Outlet {
     /// The next request for the lanes.
     #[must_use]
     pub fn take(&self) -> Option<Request> {
-        self.queue.pop()
+        self.queue.pop().map(|request| *request)
     }
 
-    /// A request of `bytes` body bytes has left the lanes, settled or dropped.
+    /// A request that held `bytes` has left the lanes, settled or dropped.
     pub fn release(&self, bytes: u64) {
         let before = self.window.fetch_sub(bytes, Ordering::AcqRel);
         let after = before - bytes;
@@ -152,7 +162,7 @@ impl Outlet {
         }
     }
 
-    /// Compressed bytes sealed and not settled.
+    /// Bytes held by what is sealed and not settled.
     #[must_use]
     pub fn window(&self) -> u64 {
         self.window.load(Ordering::Acquire)

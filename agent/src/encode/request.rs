@@ -39,6 +39,9 @@ pub struct Item {
     pub lines: u32,
 }
 
+/// What a claim takes in a request, and in its lane, where its lines are counted.
+const TICKET_BYTES: usize = Ticket::HELD_BYTES + size_of::<[u32; 3]>();
+
 /// A sealed request.
 #[derive(Debug)]
 pub struct Request {
@@ -66,6 +69,16 @@ pub struct Request {
 }
 
 impl Request {
+    /// Bytes of memory that it holds until its end: the body, its tables, and what the claims keep of
+    /// their chunks. Where lines come one by one the claims are far more than the body.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        let items = self.items.len() * size_of::<Item>();
+        let groups = self.groups.len() * size_of::<Range<u32>>();
+        let tickets = self.tickets.len() * TICKET_BYTES;
+        (self.body.len() + items + groups + tickets) as u64
+    }
+
     /// Source lines in all items.
     #[must_use]
     pub fn lines(&self) -> u64 {

@@ -133,7 +133,7 @@ impl Bench {
     fn settle(&self, output: usize) -> Vec<(u64, Option<String>)> {
         let mut all = Vec::new();
         while let Some(request) = self.outlets[output].take() {
-            self.outlets[output].release(request.body.len() as u64);
+            self.outlets[output].release(request.held_bytes());
             all.push((
                 request.lines(),
                 request.tenant.as_deref().map(str::to_owned),
@@ -229,6 +229,20 @@ fn the_only_output_blocks_the_encoder_and_loses_nothing() {
     lines += bench.settle(0).len();
     assert_eq!((lines, bench.queue.len()), (4, 0));
     assert_eq!(bench.told.take(), [0, 1, 2, 3].map(|at| (true, at, 0)));
+}
+
+/// With an output down and a line a chunk, windows held five times their bytes.
+#[test]
+fn a_window_counts_tables_and_claims_and_not_bodies_alone() {
+    let mut bench = Bench::new(&[1_000], 10);
+    (0..FEEDS_MAX).for_each(|_| bench.chunk("a line"));
+    assert!(bench.turn(0).blocked);
+    let mut bodies = 0;
+    while let Some(request) = bench.outlets[0].take() {
+        assert!(request.held_bytes() > 2 * request.body.len() as u64);
+        bodies += request.body.len();
+    }
+    assert!(bodies < 500, "{bodies}");
 }
 
 #[test]

@@ -13,8 +13,6 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::{File, Ledger, Log, Mark};
 use crate::base::outputs::OutputId;
 use crate::ticket::{FileId, LogId, Source, Span};
@@ -135,12 +133,13 @@ pub struct LogAccount {
     /// Size of the newest file.
     pub newest_bytes: u64,
     /// By output.
-    pub outputs: SmallVec<[OutputAccount; 2]>,
+    pub outputs: Box<[OutputAccount]>,
 }
 
 impl LogAccount {
-    pub(super) fn new(source: &Arc<Source>, outputs: usize) -> Self {
-        Self {
+    /// Boxed: the ledger's table has room for twice as many logs as there are.
+    pub(super) fn new(source: &Arc<Source>, outputs: usize) -> Box<Self> {
+        Box::new(Self {
             source: Arc::clone(source),
             gaps: Gaps::default(),
             written_bytes: 0,
@@ -154,7 +153,7 @@ impl LogAccount {
             unfinished_bytes: 0,
             newest_bytes: 0,
             outputs: std::iter::repeat_n(OutputAccount::default(), outputs).collect(),
-        }
+        })
     }
 
     /// A file is taken up with what is settled of it.
@@ -225,7 +224,7 @@ impl Log {
 
     /// The account with what is to be said of the files there are.
     fn told(&self) -> LogAccount {
-        let mut account = self.account.clone();
+        let mut account = LogAccount::clone(&self.account);
         account.kernel = !self.files.is_empty();
         for file in &self.files {
             account.written_bytes += file.written();

@@ -40,7 +40,7 @@ pub(super) struct Log {
     pub(super) failed: OutputSet,
     /// Outputs whose quiet the reader waits for.
     pub(super) awaited: OutputSet,
-    pub(super) account: LogAccount,
+    pub(super) account: Box<LogAccount>,
     /// A file of it was in the positions file.
     pub(super) recalled: bool,
     /// A file of it was there at the first listing that nobody remembered.

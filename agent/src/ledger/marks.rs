@@ -3,13 +3,16 @@
 //! 1. The watermark is the end of the settled prefix; it never moves backwards.
 //! 2. Ranges beyond it are sorted, do not touch each other and do not touch the watermark.
 
-use smallvec::SmallVec;
-
 /// Progress of one output in one file, in bytes from the file's start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     watermark: u64,
-    beyond: SmallVec<[(u64, u64); 2]>,
+    /// None where there are no ranges: most files have none, and a node has many.
+    #[expect(
+        clippy::box_collection,
+        reason = "a third of the size where it is none"
+    )]
+    beyond: Option<Box<Vec<(u64, u64)>>>,
 }
 
 impl Mark {
@@ -18,7 +21,7 @@ impl Mark {
     pub fn at(watermark: u64) -> Self {
         Self {
             watermark,
-            beyond: SmallVec::new(),
+            beyond: None,
         }
     }
 
@@ -31,7 +34,7 @@ impl Mark {
     /// The settled ranges beyond the watermark.
     #[must_use]
     pub fn beyond(&self) -> &[(u64, u64)] {
-        &self.beyond
+        self.beyond.as_deref().map_or(&[], Vec::as_slice)
     }
 
     /// How many bytes are settled.
@@ -43,7 +46,7 @@ impl Mark {
     /// How many bytes beyond the watermark are settled at or after `from`.
     #[must_use]
     pub fn settled_from(&self, from: u64) -> u64 {
-        let ranges = self.beyond.iter();
+        let ranges = self.beyond().iter();
         ranges
             .map(|&(start, end)| end.saturating_sub(start.max(from)))
             .sum()
@@ -59,24 +62,33 @@ impl Mark {
         } else {
             self.insert(start, end);
         }
-        while let Some(&(start, end)) = self.beyond.first() {
-            if start > self.watermark {
-                break;
+        let Some(beyond) = &mut self.beyond else {
+            return;
+        };
+        let reached = beyond.iter().take_while(|(start, end)| {
+            let joins = *start <= self.watermark;
+            if joins {
+                self.watermark = self.watermark.max(*end);
             }
-            self.watermark = self.watermark.max(end);
-            self.beyond.remove(0);
+            joins
+        });
+        let reached = reached.count();
+        beyond.drain(..reached);
+        if beyond.is_empty() {
+            self.beyond = None;
         }
     }
 
     fn insert(&mut self, start: u64, end: u64) {
         // The first range that touches or follows the new one.
-        let place = self.beyond.partition_point(|range| range.1 < start);
+        let beyond = self.beyond.get_or_insert_default();
+        let place = beyond.partition_point(|range| range.1 < start);
         let mut whole = (start, end);
-        while place < self.beyond.len() && self.beyond[place].0 <= whole.1 {
-            let touched = self.beyond.remove(place);
+        while place < beyond.len() && beyond[place].0 <= whole.1 {
+            let touched = beyond.remove(place);
             whole = (whole.0.min(touched.0), whole.1.max(touched.1));
         }
-        self.beyond.insert(place, whole);
+        beyond.insert(place, whole);
     }
 
     /// The first byte at or after `from` that is not settled, and where the next settled range
@@ -84,7 +96,7 @@ impl Mark {
     #[must_use]
     pub fn next_unsettled(&self, from: u64) -> (u64, Option<u64>) {
         let mut at = from.max(self.watermark);
-        for &(start, end) in &self.beyond {
+        for &(start, end) in self.beyond() {
             if start > at {
                 return (at, Some(start));
             }

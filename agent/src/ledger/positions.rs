@@ -9,14 +9,56 @@
 //! 2. Marks bear output names, not numbers: a plan may change its outputs between two starts.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
+use serde::ser::{SerializeSeq as _, SerializeStruct as _};
 use serde::{Deserialize, Serialize, Serializer};
+use smallvec::SmallVec;
 
-use super::Identity;
+use super::{Identity, Mark};
 
 /// Begins every positions file, with the version of its format.
 const HEADER: &str = "tailwake positions 1 crc32=";
+
+/// So much of the text is held at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Takes the checksum of what goes through.
+struct Summed<'f, F> {
+    file: &'f mut F,
+    crc: crc32fast::Hasher,
+}
+
+impl<F: Write> Write for Summed<'_, F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_all(bytes)?;
+        self.crc.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Writes a positions file whose text is `positions`; the header's checksum when the text is known. A
+/// node's text has some megabytes: no more than a piece of it is held.
+fn write_text(file: &mut (impl Write + Seek), positions: &impl Serialize) -> io::Result<()> {
+    file.write_all(HEADER.as_bytes())?;
+    file.write_all(b"00000000\n")?;
+    let summed = Summed {
+        file: &mut *file,
+        crc: crc32fast::Hasher::new(),
+    };
+    let mut text = BufWriter::with_capacity(PIECE_BYTES, summed);
+    serde_json::to_writer(&mut text, positions)?;
+    let summed = text.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let crc = format!("{:08x}", summed.crc.finalize());
+    file.write_all(b"\n")?;
+    file.seek(SeekFrom::Start(HEADER.len() as u64))?;
+    file.write_all(crc.as_bytes())
+}
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +137,98 @@ pub struct MarkPositions {
     pub beyond: Vec<(u64, u64)>,
 }
 
+/// The positions of one moment, in as little memory as they can be: a node has 10,000 files, and each
+/// second there may be another.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(super) outputs: Vec<Arc<str>>,
+    /// Of files that have not been found.
+    pub(super) remembered: Vec<FilePositions>,
+    pub(super) rows: Vec<Row>,
+}
+
+/// One file's.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) log: Arc<str>,
+    pub(super) identity: Identity,
+    pub(super) end: Option<u64>,
+    pub(super) seen: u64,
+    /// By output.
+    pub(super) marks: SmallVec<[Mark; 2]>,
+}
+
+impl Snapshot {
+    /// Writes the positions file.
+    ///
+    /// # Errors
+    /// What `file` says.
+    pub fn write_to(&self, file: &mut (impl Write + Seek)) -> io::Result<()> {
+        write_text(file, self)
+    }
+
+    /// The positions file's bytes.
+    ///
+    /// # Errors
+    /// When the text cannot be made, which no value of this type causes.
+    pub fn write(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = io::Cursor::new(Vec::new());
+        self.write_to(&mut bytes)?;
+        Ok(bytes.into_inner())
+    }
+
+    /// The same as it is read.
+    #[must_use]
+    pub fn positions(&self) -> Positions {
+        let rows = self.rows.iter().map(|row| self.positions_of(row));
+        Positions {
+            files: self.remembered.iter().cloned().chain(rows).collect(),
+        }
+    }
+
+    fn positions_of(&self, row: &Row) -> FilePositions {
+        let marks = self.outputs.iter().zip(&row.marks).map(|(name, mark)| {
+            let said = MarkPositions {
+                at: mark.watermark(),
+                beyond: mark.beyond().to_vec(),
+            };
+            (Arc::clone(name), said)
+        });
+        FilePositions {
+            log: row.log.to_string(),
+            identity: row.identity,
+            end: row.end,
+            seen: row.seen,
+            marks: marks.collect(),
+        }
+    }
+}
+
+impl Serialize for Snapshot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut positions = serializer.serialize_struct("Positions", 1)?;
+        positions.serialize_field("files", &Files(self))?;
+        positions.end()
+    }
+}
+
+struct Files<'s>(&'s Snapshot);
+
+impl Serialize for Files<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(snapshot) = self;
+        let mut files = serializer.serialize_seq(None)?;
+        for file in &snapshot.remembered {
+            files.serialize_element(file)?;
+        }
+        // One after the other: all of them at once are what this type is there to avoid.
+        for row in &snapshot.rows {
+            files.serialize_element(&snapshot.positions_of(row))?;
+        }
+        files.end()
+    }
+}
+
 /// Why a positions file was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
@@ -115,21 +249,6 @@ pub enum Error {
 }
 
 impl Positions {
-    /// The file's bytes.
-    ///
-    /// # Errors
-    /// When the text cannot be made, which no value of this type causes.
-    pub fn write(&self) -> Result<Vec<u8>, Error> {
-        let mut bytes = HEADER.as_bytes().to_vec();
-        bytes.extend_from_slice(b"00000000\n");
-        let text = bytes.len();
-        serde_json::to_writer(&mut bytes, self).map_err(|error| Error::Text(error.to_string()))?;
-        let crc = format!("{:08x}", crc32fast::hash(&bytes[text..]));
-        bytes[HEADER.len()..text - 1].copy_from_slice(crc.as_bytes());
-        bytes.push(b'\n');
-        Ok(bytes)
-    }
-
     /// Reads a file's bytes.
     ///
     /// # Errors
@@ -180,14 +299,20 @@ mod tests {
         }
     }
 
+    fn written(positions: &Positions) -> Vec<u8> {
+        let mut bytes = io::Cursor::new(Vec::new());
+        write_text(&mut bytes, positions).unwrap();
+        bytes.into_inner()
+    }
+
     #[test]
     fn what_is_written_is_read_back() {
-        assert_eq!(Positions::read(&sample().write().unwrap()), Ok(sample()));
+        assert_eq!(Positions::read(&written(&sample())), Ok(sample()));
     }
 
     #[test]
     fn every_flipped_byte_and_every_cut_is_refused() {
-        let good = sample().write().unwrap();
+        let good = written(&sample());
         for place in 0..good.len() - 1 {
             let mut bad = good.clone();
             bad[place] ^= 1;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::account::SLICE;
-use super::positions::{FilePositions, MarkPositions, Positions};
+use super::positions::{FilePositions, Row, Snapshot};
 use super::unfound::{self, known_end, missing};
 use super::{File, Forgotten, Gap, Ledger, Log, Mark};
 use crate::ticket::LogId;
@@ -13,42 +13,37 @@ impl Ledger {
     /// The positions file, if anything has changed since the last call. Positions of different logs
     /// do not depend on each other, so the lock is given back between slices of them.
     #[must_use]
-    pub fn snapshot(&self) -> Option<Positions> {
+    pub fn snapshot(&self) -> Option<Snapshot> {
         let mut inner = self.lock();
         if !std::mem::take(&mut inner.dirty) {
             return None;
         }
-        let mut files: Vec<FilePositions> = inner.remembered.values().flatten().cloned().collect();
+        let key = |file: &FilePositions| (file.log.clone(), file.identity.inode);
+        let mut remembered: Vec<_> = inner.remembered.values().flatten().cloned().collect();
+        remembered.sort_by_cached_key(key);
         let ids: Vec<LogId> = inner.logs.keys().copied().collect();
+        let files = inner.logs.values().map(|log| log.files.len());
+        let mut rows = Vec::with_capacity(files.sum());
         // At the start files move from what is remembered to their logs: it is one moment then.
-        let slice = if files.is_empty() { SLICE } else { usize::MAX };
+        let whole = !remembered.is_empty();
+        let slice = if whole { usize::MAX } else { SLICE };
         let mut held = Some(inner);
         for ids in ids.chunks(slice) {
             let inner = held.take().unwrap_or_else(|| self.lock());
             for log in ids.iter().filter_map(|id| inner.logs.get(id)) {
-                files.extend(log.files.iter().map(|file| self.positions_of(log, file)));
+                rows.extend(log.files.iter().map(|file| Row::new(log, file)));
             }
         }
         drop(held);
-        files.sort_by(|a, b| (&a.log, a.identity.inode).cmp(&(&b.log, b.identity.inode)));
-        Some(Positions { files })
-    }
-
-    fn positions_of(&self, log: &Log, file: &File) -> FilePositions {
-        let marks = self.names.iter().zip(&file.marks).map(|(name, mark)| {
-            let said = MarkPositions {
-                at: mark.watermark(),
-                beyond: mark.beyond().to_vec(),
-            };
-            (Arc::clone(name), said)
+        // No two files of a log have one number but one that was truncated: any order will do.
+        rows.sort_unstable_by(|a, b| {
+            (&a.log, a.identity.inode, a.seen).cmp(&(&b.log, b.identity.inode, b.seen))
         });
-        FilePositions {
-            log: log.source.key.to_string(),
-            identity: file.identity,
-            end: file.end,
-            seen: file.written().max(file.opened),
-            marks: marks.collect(),
-        }
+        Some(Snapshot {
+            outputs: self.names.clone(),
+            remembered,
+            rows,
+        })
     }
 
     /// Says that the last snapshot could not be written: the next call gives one again.
@@ -80,6 +75,18 @@ impl Ledger {
                 .for_each(|file| log.lose_unfound(file, &self.outputs));
         }
         unfound::forgotten(gone.values().flatten(), &self.outputs)
+    }
+}
+
+impl Row {
+    fn new(log: &Log, file: &File) -> Self {
+        Self {
+            log: Arc::clone(&log.source.key),
+            identity: file.identity,
+            end: file.end,
+            seen: file.written().max(file.opened),
+            marks: file.marks.iter().cloned().collect(),
+        }
     }
 }
 

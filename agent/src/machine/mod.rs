@@ -84,6 +84,32 @@ impl MachineFiles {
         self.inotify()
     }
 
+    /// As [`Files::replace`], with what `write` writes.
+    ///
+    /// # Errors
+    /// What `write` or the system says.
+    pub fn replace_by(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let temporary = path.with_extension("tmp");
+        let written = File::create(&temporary).and_then(|mut file| {
+            write(&mut file)?;
+            file.sync_data()?;
+            std::fs::rename(&temporary, path)
+        });
+        if let Err(error) = written {
+            // On a full disk a half-written copy would keep others from being written.
+            let _ = std::fs::remove_file(&temporary);
+            return Err(error);
+        }
+        match path.parent() {
+            Some(dir) => File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
     fn inotify(&self) -> Option<&OwnedFd> {
         self.watching.as_ref()?.inotify.get()
     }
@@ -218,22 +244,7 @@ impl Files for MachineFiles {
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         use std::io::Write as _;
-        let temporary = path.with_extension("tmp");
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_data()?;
-            std::fs::rename(&temporary, path)
-        };
-        if let Err(error) = write() {
-            // On a full disk a half-written copy would keep others from being written.
-            let _ = std::fs::remove_file(&temporary);
-            return Err(error);
-        }
-        match path.parent() {
-            Some(dir) => File::open(dir)?.sync_all(),
-            None => Ok(()),
-        }
+        self.replace_by(path, |file| file.write_all(bytes))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pool     max(limits.memory / 4 / buffer_bytes, 8 a reader) buffers of buffer_bytes
-//! windows  the sum of window_bytes of all outputs
+//! windows  the sum of window_bytes of all outputs: compressed bodies, their tables, their claims
 //! batches  2 * batch_bytes an output and encoder: one that fills, one that is sealed
 //! joins    permits * 2 * record_bytes_max, a record of each stream: lines and parts over a chunk's end
 //!          permits = max(limits.memory / 8 / (2 * record_bytes_max), 2 a reader)
@@ -10,6 +10,9 @@
 //! ```
 //!
 //! 1. A plan whose sum passes `limits.memory` does not start.
+//!
+//! Beside the sum stand code and what is kept of each file and container: `cargo xtask bench memory`
+//! prints both.
 
 use std::fmt;
 
@@ -30,7 +33,7 @@ pub struct Memory {
     pub pool_buffers: usize,
     /// Bytes of all read buffers.
     pub pool_bytes: u64,
-    /// Compressed bytes that outputs may hold, in all.
+    /// Bytes of sealed requests that outputs may hold, in all.
     pub windows_bytes: u64,
     /// Bytes of batches that encoders fill and compress, in all.
     pub batches_bytes: u64,

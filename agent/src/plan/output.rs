@@ -15,7 +15,7 @@ pub struct Output {
     pub batch_bytes: ByteSize,
     /// A batch is sealed this many milliseconds after its first line.
     pub linger_ms: u64,
-    /// Compressed bytes sealed but not settled that the output may hold; full = backpressure.
+    /// Bytes that what is sealed but not settled may hold; full = backpressure.
     pub window_bytes: ByteSize,
     /// How failures are retried.
     pub retry: Retry,

@@ -17,17 +17,16 @@ use super::health::Beating;
 use super::threads::Threads;
 use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
-use crate::base::files::Files as _;
 use crate::base::quiet::Quiet;
 use crate::base::time::{Clock as _, MachineClock};
 use crate::ledger::Ledger;
-use crate::ledger::positions::Positions;
+use crate::ledger::positions::Snapshot;
 use crate::machine::MachineFiles;
 
 /// The thread, as control has it.
 #[derive(Debug)]
 pub(super) struct Disk {
-    jobs: mpsc::SyncSender<Positions>,
+    jobs: mpsc::SyncSender<Snapshot>,
     unwritten: Arc<AtomicBool>,
     /// Told after each job, and gone with the thread.
     done: mpsc::Receiver<()>,
@@ -94,7 +93,7 @@ impl Disk {
 
     /// Has the positions written soon; says no while the disk is behind.
     #[must_use]
-    pub(super) fn write(&self, positions: Positions) -> bool {
+    pub(super) fn write(&self, positions: Snapshot) -> bool {
         self.jobs.try_send(positions).is_ok()
     }
 
@@ -106,7 +105,7 @@ impl Disk {
 
     /// Has the last positions written and waits for it, but no longer than `patience`: the disk may
     /// hang. Says whether they are written.
-    pub(super) fn end(self, positions: Option<Positions>, patience: Duration) -> bool {
+    pub(super) fn end(self, positions: Option<Snapshot>, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let wait = || {
             let left = until.saturating_duration_since(Instant::now());
@@ -134,11 +133,9 @@ impl Disk {
 }
 
 impl Writer {
-    fn write(&mut self, positions: &Positions) {
-        let written = positions
-            .write()
-            .map_err(std::io::Error::other)
-            .and_then(|bytes| MachineFiles::default().replace(&self.path, &bytes));
+    fn write(&mut self, positions: &Snapshot) {
+        let files = MachineFiles::default();
+        let written = files.replace_by(&self.path, |file| positions.write_to(file));
         let Err(error) = written else { return };
         self.failed.add(1);
         self.ledger.snapshot_failed();

@@ -33,6 +33,7 @@ pub use status::Status;
 
 use crate::base::count::Registry;
 use crate::guard;
+use crate::machine::allocator;
 use crate::plan::Plan;
 
 /// What a run is told beside its plan.
@@ -67,6 +68,7 @@ pub fn run(plan: Plan, options: Options) -> anyhow::Result<bool> {
         guard::Report::default()
     };
     let threads = threads::Threads::start(&plan, attached, positions, &registry)?;
+    allocator::forget_start();
     let start = control::Start {
         threads,
         listener,

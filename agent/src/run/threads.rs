@@ -32,14 +32,15 @@ use crate::tail::{MachineRing, Rates, Reader, Ring, Roll, Settings};
 use crate::ticket::Feeds;
 use crate::wake::{Canaries, Ladder, Meter, Report, Wake};
 
-/// Feeds that may wait for one encoder; chunks are bounded by the pool long before.
-const FEEDS_MAX: usize = 4096;
+/// Feeds that may wait for one encoder; chunks are bounded by the pool long before, and of what else
+/// there is a reader keeps what finds no room.
+const FEEDS_MAX: usize = 1_024;
 
 /// A drain that waits for a window looks again this soon.
 const DRAIN_MS: u64 = 20;
 
 /// News from discovery that may wait for one reader.
-const NEWS_MAX: usize = 4_096;
+const NEWS_MAX: usize = 1_024;
 
 /// A thread that can be rung.
 struct ParkBell(Unparker);

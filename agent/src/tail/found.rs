@@ -157,7 +157,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let log = self
             .logs
             .entry(source.log)
-            .or_insert_with(|| Log::new(Arc::clone(source), outputs, pace_ms));
+            .or_insert_with(|| Box::new(Log::new(Arc::clone(source), outputs, pace_ms)));
         if log.allowance.is_none() {
             log.allowance = self.settings.rates.allow(source);
         }

@@ -101,6 +101,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if log.files.is_empty() {
             return;
         }
+        // By place: the pass that was begun there just now.
+        let mut begun: Option<((FileId, u64), PassId)> = None;
         for output in log.apart.and(self.attached).iter() {
             if !self.ledger.is_quiet(id, output) {
                 continue;
@@ -117,10 +119,21 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let one = OutputSet::one(output);
             log.apart = log.apart.without(one);
             log.said_ended = false;
-            // Outputs that have nothing settled ahead are one pass before the first read.
-            let skips = ahead.is_some() || !newest;
-            log.passes.push(Pass::new(pass, one, place, skips));
             self.count.rejoins.add(1);
+            let skips = ahead.is_some() || !newest;
+            // Outputs that have nothing settled ahead are one pass from the start.
+            let same = begun.filter(|(at, _)| *at == place && !skips);
+            let same = same.and_then(|(_, id)| log.passes.iter_mut().find(|pass| pass.id == id));
+            if let Some(same) = same {
+                same.outputs = same.outputs.or(one);
+                continue;
+            }
+            if !skips {
+                begun = Some((place, pass));
+            }
+            // One at a time: most logs never have a second.
+            log.passes.reserve_exact(1);
+            log.passes.push(Pass::new(pass, one, place, skips));
         }
         self.make_ready(id);
     }

@@ -201,7 +201,8 @@ pub struct Reader<R: Ring, F> {
     pub(super) outlets: Vec<Arc<Outlet>>,
     pub(super) settings: Settings,
     pub(super) count: Counters,
-    pub(super) logs: HashMap<LogId, Log<R::File>, foldhash::fast::FixedState>,
+    /// Boxed: a table has room for twice as many as there are.
+    pub(super) logs: HashMap<LogId, Box<Log<R::File>>, foldhash::fast::FixedState>,
     pub(super) tokens: Vec<Option<LogId>>,
     pub(super) free_tokens: Vec<u32>,
     pub(super) rounds: Rounds,

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use smallvec::SmallVec;
+
 use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
 use crate::ticket::LogId;
@@ -62,16 +64,16 @@ impl Entry {
 #[derive(Clone, Debug, Default)]
 pub struct LogRoll {
     /// Its open files, in the order in which they were found.
-    pub files: Vec<Arc<Entry>>,
-    /// Wakes by rung, those of closed files too, in the order of [`Rung::ALL`].
-    past: [u64; RUNGS],
+    pub files: SmallVec<[Arc<Entry>; 1]>,
+    /// Wakes of closed files by rung, in the order of [`Rung::ALL`]; none before there was one.
+    past: Option<Box<[u64; RUNGS]>>,
 }
 
 impl LogRoll {
     /// Wakes by rung, files that are closed by now included.
     #[must_use]
     pub fn wakes(&self) -> Vec<(Rung, u64)> {
-        let mut wakes = self.past;
+        let mut wakes = self.past.as_deref().copied().unwrap_or_default();
         for file in &self.files {
             wakes[file.rung as usize] += file.wakes.get();
         }
@@ -227,7 +229,7 @@ impl Roll {
             return;
         };
         roll.files.retain(|other| !Arc::ptr_eq(other, entry));
-        roll.past[entry.rung as usize] += entry.wakes.get();
+        roll.past.get_or_insert_default()[entry.rung as usize] += entry.wakes.get();
     }
 
     /// A log has ended.

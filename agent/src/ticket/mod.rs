@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 pub use chunk::{Chunk, Ended, Feed, Feeds};
 pub use source::{FileId, LogId, Meta, PassId, Source};
 
-use crate::base::outputs::{OUTPUTS_MAX, OutputId, OutputSet};
+use crate::base::outputs::{OutputId, OutputSet};
 
 /// A piece of one generation of one file, as read by one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,19 +84,27 @@ type Spans = SmallVec<[Span; 1]>;
 struct Owed {
     spans: Mutex<Spans>,
     sink: Arc<dyn Settle>,
-    /// Claims outstanding, an output each.
-    claims: [AtomicU32; OUTPUTS_MAX],
+    /// By output, as far as there are any: windows hold these by the thousand.
+    outputs: SmallVec<[Debt; 2]>,
     /// Outputs of which a claim was dropped.
     failed: AtomicU16,
     /// Outputs that have a record of it in a batch.
     begun: AtomicU16,
-    /// Lines by output and [`LineFate`].
-    fates: [[AtomicU32; 3]; OUTPUTS_MAX],
+}
+
+/// What is owed to one output.
+#[derive(Default)]
+struct Debt {
+    /// Claims outstanding.
+    claims: AtomicU32,
+    /// Lines by [`LineFate`].
+    fates: [AtomicU32; 3],
 }
 
 impl Owed {
     fn fates_of(&self, output: OutputId) -> LineFates {
-        let of = |fate: LineFate| self.fates[output.index()][fate as usize].load(Ordering::Relaxed);
+        let fates = &self.outputs[output.index()].fates;
+        let of = |fate: LineFate| fates[fate as usize].load(Ordering::Relaxed);
         LineFates {
             delivered: of(LineFate::Delivered),
             rejected: of(LineFate::Rejected),
@@ -112,19 +120,25 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// What a claim keeps in memory, if it is the last of its chunk, in bytes.
+    pub const HELD_BYTES: usize = size_of::<Self>() + size_of::<Owed>();
+
     /// The first claim on a span: its reports go to `sink`, one for each of `outputs`.
     #[must_use]
     pub fn new(span: Span, outputs: OutputSet, sink: Arc<dyn Settle>) -> Self {
-        let claims =
-            std::array::from_fn(|i| AtomicU32::new(u32::from(outputs.has(OutputId(i as u8)))));
+        let last = outputs.iter().last().map_or(0, |output| output.index() + 1);
+        let debt = |at: usize| Debt {
+            claims: AtomicU32::new(u32::from(outputs.has(OutputId(at as u8)))),
+            ..Debt::default()
+        };
+        let debts = (0..last).map(debt).collect();
         let spans = Mutex::new(Spans::from_buf([span]));
         let owed = Owed {
             spans,
             sink,
-            claims,
+            outputs: debts,
             failed: AtomicU16::new(0),
             begun: AtomicU16::new(0),
-            fates: Default::default(),
         };
         Self {
             owed: Arc::new(owed),
@@ -162,7 +176,9 @@ impl Ticket {
     pub fn split(&self, outputs: OutputSet) -> Self {
         let outputs = self.outputs.and(outputs);
         for output in outputs.iter() {
-            self.owed.claims[output.index()].fetch_add(1, Ordering::Relaxed);
+            self.owed.outputs[output.index()]
+                .claims
+                .fetch_add(1, Ordering::Relaxed);
         }
         Self {
             owed: Arc::clone(&self.owed),
@@ -193,8 +209,8 @@ impl Ticket {
     pub fn note(&self, fate: LineFate, outputs: OutputSet, lines: u32) {
         for output in self.outputs.and(outputs).iter() {
             // Relaxed: the settling that follows orders it.
-            let _ =
-                self.owed.fates[output.index()][fate as usize].fetch_add(lines, Ordering::Relaxed);
+            let fates = &self.owed.outputs[output.index()].fates;
+            let _ = fates[fate as usize].fetch_add(lines, Ordering::Relaxed);
         }
     }
 
@@ -239,7 +255,8 @@ impl Ticket {
         }
         for output in outputs.iter() {
             // AcqRel: the last one out sees every failure that was noted before.
-            if self.owed.claims[output.index()].fetch_sub(1, Ordering::AcqRel) == 1 {
+            let claims = &self.owed.outputs[output.index()].claims;
+            if claims.fetch_sub(1, Ordering::AcqRel) == 1 {
                 let failed = OutputSet::from_bits(self.owed.failed.load(Ordering::Acquire));
                 let spans = self
                     .owed

@@ -26,7 +26,7 @@ use tailwake::base::time::{Mono, Timestamp};
 use tailwake::deliver::Deliverer;
 use tailwake::discover::{Event, Tree};
 use tailwake::encode::{Outlet, Worker};
-use tailwake::ledger::positions::Positions;
+use tailwake::ledger::positions::{Positions, Snapshot};
 use tailwake::ledger::{Ledger, UnreadCount};
 use tailwake::plan::Plan;
 use tailwake::plan::memory::Memory;
@@ -123,7 +123,7 @@ pub(crate) struct Life {
     roll: Arc<Roll>,
     eyes: Vec<Eye>,
     hands: Vec<Hand>,
-    disk: Option<Positions>,
+    disk: Option<Snapshot>,
     /// What the state file says now.
     pub(crate) written: Option<Positions>,
     positions_ms: u64,
@@ -416,8 +416,9 @@ impl Life {
             self.positions_due = Some(now.plus_ms(self.positions_ms));
             return None;
         }
-        self.disk = Some(positions.clone());
-        Some(positions)
+        let stored = positions.positions();
+        self.disk = Some(positions);
+        Some(stored)
     }
 
     /// The disk thread's job; a crash may come before it is done, or right after.
@@ -427,12 +428,11 @@ impl Life {
         };
         let written = positions
             .write()
-            .map_err(std::io::Error::other)
             .and_then(|bytes| self.world.replace(Path::new(POSITIONS), &bytes));
         self.trace
-            .say(|| format!("disk: {written:?} {positions:?}"));
+            .say(|| format!("disk: {written:?} {:?}", positions.positions()));
         match written {
-            Ok(()) => self.written = Some(positions),
+            Ok(()) => self.written = Some(positions.positions()),
             Err(_) => self.ledger.snapshot_failed(),
         }
     }
@@ -461,7 +461,7 @@ impl Life {
     /// Asks for the positions once more, whatever they say.
     pub(crate) fn last_positions(&mut self) -> Option<Positions> {
         self.ledger.snapshot_failed();
-        self.ledger.snapshot()
+        Some(self.ledger.snapshot()?.positions())
     }
 
     /// What is still under way, if anything is.
@@ -507,8 +507,10 @@ impl Life {
             return Some(passed);
         }
         for (outlet, output) in self.outlets.iter().zip(&plan.outputs) {
-            // A window is passed by one request at the most, and that by one record.
-            let most = outlet.window_max() + output.batch_bytes.0 + RECORD_BYTES;
+            // A window is passed by one request at the most, and that by one record; a line in it
+            // takes some memory beside its bytes.
+            let batch = output.batch_bytes.0 + RECORD_BYTES;
+            let most = outlet.window_max() + batch * LINE_FACTOR;
             if outlet.window() > most {
                 return Some(format!(
                     "window of {}: {} of {most}",
@@ -533,6 +535,10 @@ impl Life {
         format!("{}\n{:?}", all.join("\n"), self.deliverer)
     }
 }
+
+/// What a request holds of a line, with its tables and the claim on its chunk, in lines' bytes at the
+/// most: some 300 bytes for one of 20.
+const LINE_FACTOR: u64 = 20;
 
 /// A drain that waits for a window looks again this soon.
 const DRAIN_MS: u64 = 5;

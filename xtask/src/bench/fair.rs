@@ -93,7 +93,7 @@ fn one(
     let (root, rate) = (root(at), fair.rate.to_string());
     let mut arguments = vec!["steady", &root, &rate, &seconds];
     if noise {
-        arguments.push("--noise");
+        arguments.extend(["--noisy", "1"]);
     }
     let (lines, bytes) = write(harness, &arguments)?;
     let mut moved = (0, Instant::now());

@@ -10,7 +10,9 @@
 //! 4. Both collectors read the same files in the same run.
 
 mod fair;
+mod found;
 mod idle;
+mod memory;
 mod probes;
 mod profile;
 mod promtail;
@@ -44,6 +46,10 @@ pub struct Bench {
 enum What {
     /// Files that nobody writes to: the agent wakes for its sweep alone.
     Idle(idle::Idle),
+    /// New containers: how long until their first line has been read, idle and beside a busy one.
+    Found(found::Found),
+    /// 10,000 containers, full rate and a dead output: what the agent takes of memory at the most.
+    Memory(memory::Memory),
     /// One pod that writes as fast as it can beside others: what it adds to their latency.
     Fair(fair::Fair),
     #[command(flatten)]
@@ -188,6 +194,8 @@ impl Figures {
 pub fn run(bench: &Bench) -> Result<()> {
     let load = match &bench.what {
         What::Idle(idle) => return idle::run(idle),
+        What::Found(found) => return found::run(found),
+        What::Memory(memory) => return memory::run(memory),
         What::Fair(fair) => return fair::run(fair),
         What::Load(load) => load,
     };

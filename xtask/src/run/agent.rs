@@ -73,12 +73,22 @@ impl Agent {
 
     /// The same with more lines of config.
     pub fn start_with(binary: &Path, setup: &Setup, more: &str) -> Result<Self> {
-        std::fs::create_dir_all(&setup.directory)?;
+        let text = |admin| config_text(setup, admin) + more;
+        Self::start_config(binary, &setup.directory, text)
+    }
+
+    /// The same with a config of the caller's, which is told where the admin listener is to be.
+    pub fn start_config(
+        binary: &Path,
+        directory: &Path,
+        text: impl FnOnce(SocketAddr) -> String,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(directory)?;
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let config = setup.directory.join("tailwake.yaml");
-        std::fs::write(&config, config_text(setup, admin) + more)
+        let config = config_path(directory);
+        std::fs::write(&config, text(admin))
             .with_context(|| format!("write {}", config.display()))?;
-        let log = std::fs::File::create(setup.directory.join("agent.log"))?;
+        let log = std::fs::File::create(directory.join("agent.log"))?;
         let child = Command::new(binary)
             .args(["run", "--config"])
             .arg(&config)
@@ -154,6 +164,12 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Where an agent of this directory has its config.
+#[must_use]
+pub fn config_path(directory: &Path) -> PathBuf {
+    directory.join("tailwake.yaml")
 }
 
 /// The config of demo and benches: the one place that names the agent's keys.

@@ -204,7 +204,7 @@ sections! {
             "A batch is sealed at this many bytes before compression.";
         "linger": "duration", "100ms", "A batch is sealed this long after its first line.";
         "window_bytes": "size", "6MiB",
-            "Compressed bytes sealed but not settled, at least 4 times `limits.buffer_bytes`; when full, the output holds up its readers.";
+            "Bytes held by what is sealed but not settled (compressed bodies, their tables of lines, the claims on what was read), at least 4 times `limits.buffer_bytes`; when full, the output holds up its readers.";
         "retry": "map", "see below", "How failures are retried, without end.";
         "timeout": "duration", "30s", "How long a whole request may take.";
     }

@@ -7,7 +7,7 @@ const OTHER: &str = "2026-11-24T05:00:00.2Z stderr F other\n";
 
 /// The place that a restart would begin at.
 fn mark(bench: &Bench) -> u64 {
-    let positions = bench.ledger.snapshot().unwrap();
+    let positions = bench.ledger.snapshot().unwrap().positions();
     positions.files[0].marks.get("out").unwrap().at
 }
 
