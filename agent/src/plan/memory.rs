@@ -22,8 +22,8 @@ use crate::base::size::ByteSize;
 /// The pool has at least this many buffers a reader: fewer, and one slow encoder starves it.
 const BUFFERS_MIN: u64 = 8;
 
-/// Each reader has at least this many permits: one for a record that lies still, one for those that
-/// move.
+/// Each reader has at least this many permits: one for a record that lies still, one for those whose
+/// end is there.
 const PERMITS_MIN: u64 = 2;
 
 /// What each part of the agent may take.
