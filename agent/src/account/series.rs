@@ -123,12 +123,10 @@ impl Series {
         }
     }
 
-    /// All of them, after what `before` says.
+    /// All of them, in pieces: together they would need the room twice.
     #[must_use]
-    pub fn after(self, mut before: String) -> String {
-        before.reserve(self.families.iter().map(String::len).sum());
-        self.families.iter().for_each(|text| before.push_str(text));
-        before
+    pub fn pieces(self) -> Vec<String> {
+        self.families
     }
 }
 

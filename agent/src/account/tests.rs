@@ -194,7 +194,7 @@ fn a_gap_is_unknown_and_never_zero() {
     assert_eq!(cells[..4], ["ns/pod/app", "loki", "?", "down"], "{text}");
     let mut series = series::Series::default();
     series.add(&row);
-    let text = series.after(String::new());
+    let text = series.pieces().concat();
     assert!(!text.contains("written_bytes_total{"), "{text}");
     assert!(text.contains("tailwake_container_incomplete{namespace=\"ns\",pod=\"pod\",container=\"app\",uid=\"uid\",reason=\"down\"} 1"), "{text}");
 }

@@ -3,16 +3,17 @@
 //! 1. At most [`CONNECTIONS_MAX`] connections at once, each request within [`REQUEST_MS`].
 //! 2. Nothing here changes the agent.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
@@ -30,10 +31,10 @@ pub const REQUEST_MS: u64 = 10_000;
 pub trait StatusSource: Send + Sync {
     /// Brings the sizes of files up to date, which `status` and `series` tell of.
     fn look(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
-    /// Everything, for `/status`, as JSON.
-    fn status(&self) -> String;
-    /// `text` and the series that come and go with their containers, for `/metrics`.
-    fn series(&self, text: String) -> String;
+    /// Everything, for `/status`, as JSON, in pieces.
+    fn status(&self) -> Vec<String>;
+    /// The series that come and go with their containers, for `/metrics`, in pieces.
+    fn series(&self) -> Vec<String>;
     /// Whether the first listing is done.
     ///
     /// # Errors
@@ -106,28 +107,28 @@ fn answer(
     path: &str,
     registry: &Registry,
     source: &dyn StatusSource,
-) -> Response<Full<Bytes>> {
+) -> Response<Pieces> {
     let text = "text/plain; charset=utf-8";
     let (status, kind, body) = match (method, path) {
-        (&Method::GET, "/metrics") => (
-            StatusCode::OK,
-            "text/plain; version=0.0.4",
-            source.series(registry.render()),
-        ),
+        (&Method::GET, "/metrics") => {
+            let mut pieces = vec![registry.render()];
+            pieces.extend(source.series());
+            (StatusCode::OK, "text/plain; version=0.0.4", pieces)
+        }
         (&Method::GET, "/status") => (StatusCode::OK, "application/json", source.status()),
         (&Method::GET, "/ready") => state(source.ready(), text),
         (&Method::GET, "/healthz") => state(source.healthy(), text),
         (&Method::GET, _) => {
             let paths = "not found; there are /metrics /status /ready /healthz\n";
-            (StatusCode::NOT_FOUND, text, paths.to_owned())
+            (StatusCode::NOT_FOUND, text, vec![paths.to_owned()])
         }
         _ => (
             StatusCode::METHOD_NOT_ALLOWED,
             text,
-            "only GET\n".to_owned(),
+            vec!["only GET\n".to_owned()],
         ),
     };
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Pieces::of(body));
     *answer.status_mut() = status;
     answer
         .headers_mut()
@@ -135,10 +136,41 @@ fn answer(
     answer
 }
 
-fn state(said: Result<(), String>, kind: &'static str) -> (StatusCode, &'static str, String) {
+fn state(said: Result<(), String>, kind: &'static str) -> (StatusCode, &'static str, Vec<String>) {
     match said {
-        Ok(()) => (StatusCode::OK, kind, "ok\n".to_owned()),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, kind, format!("{why}\n")),
+        Ok(()) => (StatusCode::OK, kind, vec!["ok\n".to_owned()]),
+        Err(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            kind,
+            vec![format!("{why}\n")],
+        ),
+    }
+}
+
+/// An answer's body: what was sent of it is given back at once.
+#[derive(Debug)]
+struct Pieces(VecDeque<Bytes>);
+
+impl Pieces {
+    fn of(pieces: Vec<String>) -> Self {
+        let some = pieces.into_iter().filter(|piece| !piece.is_empty());
+        Self(some.map(Bytes::from).collect())
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
     }
 }
 
@@ -152,11 +184,11 @@ mod tests {
         fn look(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
             Box::pin(std::future::ready(()))
         }
-        fn series(&self, text: String) -> String {
-            text
+        fn series(&self) -> Vec<String> {
+            Vec::new()
         }
-        fn status(&self) -> String {
-            serde_json::json!({"rung": "inotify"}).to_string()
+        fn status(&self) -> Vec<String> {
+            vec![serde_json::json!({"rung": "inotify"}).to_string()]
         }
         fn ready(&self) -> Result<(), String> {
             Err("the first listing is under way".to_owned())

@@ -162,11 +162,14 @@ impl Batches {
 
     /// Whether a record that comes while the output is detached is of chunks that it has begun, all
     /// of them: it is taken to the end. One that goes on in a chunk that was not begun is not, or
-    /// that chunk would overtake others; what it began in comes again.
+    /// that chunk would overtake others; what it began in comes again. Of passes that have met, a record
+    /// has claims that are other outputs' alone: they say nothing.
     #[cold]
     fn finishes(&self, record: &Record<'_>) -> bool {
         let output = self.outlet.output;
-        let taken = |claim: &Ticket| claim.is_begun(output) && !claim.is_failed(output);
+        let taken = |claim: &Ticket| {
+            !claim.outputs().has(output) || claim.is_begun(output) && !claim.is_failed(output)
+        };
         self.pending.len() < PENDING_MAX && taken(record.ticket) && record.held.iter().all(taken)
     }
 
@@ -182,14 +185,6 @@ impl Batches {
             drop(record.ticket.split(set));
             self.refused = Some(record.ticket.split(OutputSet::NONE));
         }
-    }
-
-    /// Whether the output is detached and all that it had taken has been delivered.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.outlet.is_detached()
-            && self.outlet.window() == 0
-            && !self.waits()
-            && self.slots.iter().all(|slot| slot.opened.is_none())
     }
 
     /// The place of the record's tenant.

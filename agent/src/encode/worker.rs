@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::batch::Batches;
 use super::outlet::Outlet;
 use crate::base::count::Registry;
-use crate::base::outputs::{OutputId, OutputSet};
+use crate::base::outputs::OutputId;
 use crate::base::time::{Mono, Timestamp};
 use crate::plan::Plan;
 use crate::stage::{Machine, Program, Record, Sink};
@@ -38,9 +38,6 @@ pub trait Process {
     fn tick(&mut self, now: Mono, wall: Timestamp, sink: &mut dyn Sink);
     /// When something will be due.
     fn deadline(&self) -> Option<Mono>;
-    /// Drops the claims for an output of what is held without a time to end: it waits to be owed
-    /// nothing.
-    fn forsake(&mut self, _output: OutputId) {}
 }
 
 impl Process for Machine {
@@ -54,10 +51,6 @@ impl Process for Machine {
 
     fn deadline(&self) -> Option<Mono> {
         Self::deadline(self)
-    }
-
-    fn forsake(&mut self, output: OutputId) {
-        Self::forsake(self, OutputSet::one(output));
     }
 }
 
@@ -144,11 +137,6 @@ impl<M: Process> Worker<M> {
         next: &mut dyn FnMut() -> Option<Feed>,
     ) -> Turn {
         let mut progress = self.outputs.begin(now);
-        for batches in &self.outputs.all {
-            if batches.is_drained() {
-                self.machine.forsake(batches.outlet.output);
-            }
-        }
         let mut queued = true;
         for _ in 0..FEEDS_MAX {
             if self.outputs.is_blocked() {

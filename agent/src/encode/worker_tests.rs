@@ -6,9 +6,10 @@ use super::super::fixture::{Told, chunk, record};
 use super::super::request::Request;
 use super::*;
 use crate::base::bell::Bell;
-use crate::base::outputs::OUTPUTS_MAX;
+use crate::base::outputs::{OUTPUTS_MAX, OutputSet};
 use crate::base::size::ByteSize;
 use crate::plan::{ElasticsearchOutput, Limits, LokiOutput, Output, OutputKind, Retry, Wake};
+use crate::ticket::Ticket;
 
 /// Emits each line to every output; a line `@tenant text` sets the tenant.
 #[derive(Debug)]
@@ -297,7 +298,7 @@ fn a_detached_output_finishes_what_it_has_begun_and_refuses_other_chunks_whole()
     let begun = &bench.told;
     let late = chunk(begun, 99, b"d", 2);
     // A record that a stage had held: one of a chunk that was begun, one of a chunk that was not.
-    late.ticket.begin(crate::base::outputs::OutputSet::first(1));
+    late.ticket.begin(OutputSet::first(1));
     bench.queue.push_back(Feed::Chunk(late));
     bench.turn(0);
     let refused = [(false, FEEDS_MAX as u64, 0)];
@@ -305,6 +306,29 @@ fn a_detached_output_finishes_what_it_has_begun_and_refuses_other_chunks_whole()
     bench.turn(100);
     assert_eq!(bench.settle(0), [(3 * FEEDS_MAX as u64 + 1, None)]);
     assert_eq!(bench.settle(1), [(3 * FEEDS_MAX as u64 + 4, None)]);
+}
+
+/// Passes of two outputs have met while a record was held in both.
+#[test]
+fn a_claim_of_another_output_makes_a_detached_one_refuse_nothing() {
+    let mut bench = Bench::new(&[WIDE, WIDE], 1 << 20);
+    let (begun, others) = (
+        chunk(&bench.told, 0, b"a", 1),
+        chunk(&bench.told, 1, b"a", 2),
+    );
+    begun.ticket.begin(OutputSet::first(1));
+    bench.outlets[0].detach();
+    let mut held = record(&begun.source, &begun.ticket, b"a");
+    held.held
+        .push(others.ticket.split(OutputSet::one(OutputId(1))));
+    bench.worker.outputs.emit(OutputId(0), &mut held);
+    held.held.drain(..).for_each(Ticket::settle);
+    drop(held);
+    begun.ticket.settle();
+    others.ticket.settle();
+    bench.turn(100);
+    assert_eq!(bench.settle(0).len(), 1);
+    assert!(bench.told.take().contains(&(true, 0, 0)));
 }
 
 #[test]
@@ -347,7 +371,7 @@ fn items_of_held_records_name_all_their_chunks() {
     let mut claims = Claims::default();
     let mut check = |at: usize, held: &[usize], want: (u32, u16)| {
         let mut record = record(&chunks[at].source, &chunks[at].ticket, b"x");
-        let set = crate::base::outputs::OutputSet::first(1);
+        let set = OutputSet::first(1);
         record
             .held
             .extend(held.iter().map(|at| chunks[*at].ticket.split(set)));

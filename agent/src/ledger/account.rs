@@ -253,18 +253,30 @@ impl Log {
 }
 
 impl Ledger {
-    /// Every container log's account, by key. Each is true at a moment of its own: the lock is
-    /// given back in between.
-    #[must_use]
-    pub fn accounts(&self) -> Vec<LogAccount> {
-        let ids: Vec<LogId> = self.lock().logs.keys().copied().collect();
-        let mut accounts = Vec::with_capacity(ids.len());
+    /// Hands on every container log's account, by key. Each is true at a moment of its own: the lock is
+    /// given back in between, and no more than a slice of them is there at once.
+    pub fn each_account(&self, mut take: impl FnMut(LogAccount)) {
+        let inner = self.lock();
+        let logs = inner.logs.iter();
+        let mut ids: Vec<_> = logs
+            .map(|(id, log)| (Arc::clone(&log.source), *id))
+            .collect();
+        drop(inner);
+        ids.sort_by(|a, b| a.0.key.cmp(&b.0.key));
         for ids in ids.chunks(SLICE) {
             let inner = self.lock();
-            let logs = ids.iter().filter_map(|id| inner.logs.get(id));
-            accounts.extend(logs.map(Log::told));
+            let logs = ids.iter().filter_map(|(_, id)| inner.logs.get(id));
+            let accounts: Vec<LogAccount> = logs.map(Log::told).collect();
+            drop(inner);
+            accounts.into_iter().for_each(&mut take);
         }
-        accounts.sort_by(|a, b| a.source.key.cmp(&b.source.key));
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<LogAccount> {
+        let mut accounts = Vec::new();
+        self.each_account(|account| accounts.push(account));
         accounts
     }
 

@@ -23,7 +23,7 @@ pub(super) enum DockerEnd {
     /// In its text: after a backslash, or after an escaped newline.
     Text { escaped: bool, newline: bool },
     /// After it, with so many bytes of [`STDERR`], if it is that at all.
-    Keys { open: bool, matched: Option<usize> },
+    Keys { open: bool, matched: Option<u8> },
     /// It is no line of Docker's.
     Other,
 }
@@ -67,9 +67,9 @@ impl DockerEnd {
         }
         if let Self::Keys { matched, .. } = self {
             *matched = matched.and_then(|matched| {
-                let rest = &STDERR[matched..];
+                let rest = &STDERR[usize::from(matched)..];
                 let most = rest.len().min(piece.len());
-                (rest[..most] == piece[..most]).then_some(matched + most)
+                (rest[..most] == piece[..most]).then_some(matched + most as u8)
             });
         }
     }
@@ -77,7 +77,9 @@ impl DockerEnd {
     /// What the line means, now that all of it was looked at; `bytes` = its length.
     pub(super) fn part(self, bytes: u64) -> Part {
         let (whose, open) = match self {
-            Self::Keys { open, matched } if matched == Some(STDERR.len()) => (Whose::Stderr, open),
+            Self::Keys { open, matched } if matched == Some(STDERR.len() as u8) => {
+                (Whose::Stderr, open)
+            }
             Self::Keys { open, .. } => (Whose::Stdout, open),
             Self::Text { .. } | Self::Other => (Whose::Line, false),
         };

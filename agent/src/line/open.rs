@@ -37,8 +37,8 @@ struct Slot {
     open: bool,
     /// Pieces that have left it open since nothing was, wrapping.
     seen: u32,
-    /// Bytes of the open record's text, at the least.
-    bytes: u64,
+    /// Bytes of the open record's text, at the least; no more than fit.
+    bytes: u32,
 }
 
 /// A line that goes on.
@@ -49,7 +49,7 @@ struct Mid {
     open: bool,
     /// Docker's keys, which say both, come at its end.
     docker: Option<DockerEnd>,
-    bytes: u64,
+    bytes: u32,
 }
 
 /// What is open.
@@ -79,7 +79,7 @@ impl Open {
     pub fn keeps(&self, whose: Whose, most: u64) -> bool {
         let slot = &self.slots[whose as usize];
         let line = self.line.filter(|line| line.whose == whose);
-        slot.open && line.map_or(slot.bytes, |line| line.bytes) <= most
+        slot.open && u64::from(line.map_or(slot.bytes, |line| line.bytes)) <= most
     }
 
     /// Whether an encoder keeps anything.
@@ -140,7 +140,7 @@ impl Open {
             whose: part.whose,
             open: part.open,
             docker: None,
-            bytes: part.text,
+            bytes: fit(part.text),
         });
     }
 
@@ -151,7 +151,7 @@ impl Open {
             whose: Whose::Line,
             open: false,
             docker: Some(DockerEnd::of(piece)),
-            bytes: piece.len() as u64,
+            bytes: fit(piece.len() as u64),
         });
     }
 
@@ -161,7 +161,7 @@ impl Open {
         if let Some(end) = &mut line.docker {
             end.look(piece);
         }
-        line.bytes += piece.len() as u64;
+        line.bytes = line.bytes.saturating_add(fit(piece.len() as u64));
         let whose = line.whose;
         self.grow(whose, 0);
     }
@@ -173,11 +173,11 @@ impl Open {
             None => Part {
                 whose: line.whose,
                 open: line.open,
-                text: line.bytes,
+                text: u64::from(line.bytes),
             },
             Some(end) => {
                 self.close(line.whose);
-                end.part(line.bytes)
+                end.part(u64::from(line.bytes))
             }
         };
         self.after(part);
@@ -186,7 +186,7 @@ impl Open {
     fn grow(&mut self, whose: Whose, text: u64) {
         let slot = &mut self.slots[whose as usize];
         (slot.open, slot.seen) = (true, slot.seen.wrapping_add(1));
-        slot.bytes += text;
+        slot.bytes = slot.bytes.saturating_add(fit(text));
     }
 
     fn close(&mut self, whose: Whose) {
@@ -199,4 +199,9 @@ impl Open {
             *self = Self::default();
         }
     }
+}
+
+/// As much of it as a pass has room to count: one of each log is there at all times.
+fn fit(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }

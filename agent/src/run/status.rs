@@ -29,6 +29,9 @@ use crate::wake::{Meter, Report, Rung};
 /// by a sick disk tells what it knew before.
 const LOOK_MS: u64 = 200;
 
+/// A piece of the answer is sent when it has passed this.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// What the admin listener tells of the agent.
 #[derive(Debug)]
 pub struct Status {
@@ -103,19 +106,36 @@ impl Status {
     /// Every container's row.
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
-        self.each(&self.ledger.accounts(), |_, row| rows.push(row));
+        self.each(|_, row| rows.push(row));
         rows
     }
 
     /// Hands on one row after the other: ten thousand at once are more than a small agent holds.
-    fn each(&self, accounts: &[LogAccount], mut take: impl FnMut(&LogAccount, Row)) {
+    fn each(&self, mut take: impl FnMut(&LogAccount, Row)) {
         let now = self.clock.mono();
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         paces.begin();
-        for account in accounts {
-            let pace = paces.look(account, now, self.rotation);
-            take(account, Row::new(account, self.ledger.outputs(), pace));
-        }
+        self.ledger.each_account(|account| {
+            let pace = paces.look(&account, now, self.rotation);
+            take(&account, Row::new(&account, self.ledger.outputs(), pace));
+        });
+    }
+
+    /// What `/status` says of each container, in pieces, and lines and bytes read of all.
+    fn containers(&self) -> (Vec<String>, u64, u64) {
+        let (mut pieces, mut lines, mut bytes) = (vec![String::new()], 0, 0);
+        let mut between = "";
+        self.each(|log, row| {
+            (lines, bytes) = (lines + log.read.lines, bytes + log.read.bytes);
+            if pieces.last().is_none_or(|piece| piece.len() > PIECE_BYTES) {
+                pieces.push(String::with_capacity(2 * PIECE_BYTES));
+            }
+            if let Some(piece) = pieces.last_mut() {
+                let _ = write!(piece, "{between}{}", self.container(log, &row));
+            }
+            between = ",";
+        });
+        (pieces, lines, bytes)
     }
 
     /// What belongs to no container.
@@ -190,15 +210,14 @@ impl StatusSource for Status {
         })
     }
 
-    fn series(&self, text: String) -> String {
+    fn series(&self) -> Vec<String> {
         let mut series = Series::default();
-        self.each(&self.ledger.accounts(), |_, row| series.add(&row));
-        series.after(text)
+        self.each(|_, row| series.add(&row));
+        series.pieces()
     }
 
-    fn status(&self) -> String {
-        let accounts = self.ledger.accounts();
-        let read = |of: fn(&LogAccount) -> u64| accounts.iter().map(of).sum::<u64>();
+    fn status(&self) -> Vec<String> {
+        let (containers, lines_read, bytes_read) = self.containers();
         let deliverer = self.deliverer.lock();
         let outputs = deliverer
             .unwrap_or_else(PoisonError::into_inner)
@@ -244,8 +263,8 @@ impl StatusSource for Status {
             "readers": self.readers,
             "files_open": files_open,
             "files_asleep": files_asleep,
-            "lines_read": read(|log| log.read.lines),
-            "bytes_read": read(|log| log.read.bytes),
+            "lines_read": lines_read,
+            "bytes_read": bytes_read,
             "wakes": self.registry.value("tailwake_wakes_total"),
             "roused": self.roll.roused.get(),
             "wakes_by_rung": by_rung(&self.roll.wakes()),
@@ -266,13 +285,10 @@ impl StatusSource for Status {
         // The containers follow as its last member.
         text.truncate(text.len() - 1);
         text.push_str(",\"containers\":[");
-        let mut between = "";
-        self.each(&accounts, |log, row| {
-            let _ = write!(text, "{between}{}", self.container(log, &row));
-            between = ",";
-        });
-        text.push_str("]}");
-        text
+        let mut pieces = vec![text];
+        pieces.extend(containers);
+        pieces.push("]}".to_owned());
+        pieces
     }
 
     fn ready(&self) -> Result<(), String> {

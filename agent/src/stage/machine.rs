@@ -205,18 +205,6 @@ impl Machine {
         self.counters.add(&mut self.counts);
     }
 
-    /// Drops the claims for `outputs` of all that is kept without a time to end: they are detached,
-    /// and nothing may be owed to them when they come back.
-    pub fn forsake(&mut self, outputs: OutputSet) {
-        for pass in self.passes.values_mut() {
-            let endless = pass.keep.holds.iter_mut().filter(|held| held.due.is_none());
-            let held = endless.map(|held| &mut held.claims);
-            let tail = pass.frame.tail.as_mut().map(|tail| &mut tail.claims);
-            let claims = held.chain(tail).flatten();
-            claims.for_each(|claim| claim.forsake(outputs));
-        }
-    }
-
     /// When the next `tick` may have something to do.
     #[must_use]
     pub const fn deadline(&self) -> Option<Mono> {

@@ -16,9 +16,12 @@ const AGE_MS_MIN: u64 = 5_000;
 const RECORDS_WITHOUT: u64 = 4;
 const RECORDS_UNCLEAN: u64 = 64;
 
-/// What is known of the age of what is open.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Age {
+/// What is known of the age of what is open; most passes have nothing open.
+#[derive(Clone, Debug, Default)]
+pub struct Age(Option<Box<Known>>);
+
+#[derive(Clone, Debug, Default)]
+struct Known {
     grown: [Grown; 3],
     /// Since when an encoder keeps something.
     since: Option<Mono>,
@@ -31,21 +34,25 @@ pub struct Age {
 struct Grown {
     seen: u32,
     at: Mono,
-    /// [`Age::bytes`] at that time.
+    /// [`Known::bytes`] at that time.
     bytes: u64,
 }
 
 impl Age {
     /// Takes down which records have grown, by what is open after them.
     pub fn note(&mut self, open: Open, now: Mono) {
+        if open.is_none() {
+            return;
+        }
+        let known = self.0.get_or_insert_default();
         for whose in Whose::ALL {
-            let grown = &mut self.grown[whose as usize];
+            let grown = &mut known.grown[whose as usize];
             // Read again from disk, a record is as long as before.
             if open.seen(whose) > grown.seen {
                 *grown = Grown {
                     seen: open.seen(whose),
                     at: now,
-                    bytes: self.bytes,
+                    bytes: known.bytes,
                 };
             }
         }
@@ -54,39 +61,44 @@ impl Age {
     /// So many bytes went to the encoder, which `keeps` text of open records.
     pub fn sent(&mut self, bytes: u64, keeps: bool, now: Mono) {
         if keeps {
-            self.since.get_or_insert(now);
-            self.bytes += bytes;
+            let known = self.0.get_or_insert_default();
+            known.since.get_or_insert(now);
+            known.bytes += bytes;
             return;
         }
-        self.since = None;
-        self.bytes = 0;
-        self.grown.iter_mut().for_each(|grown| grown.bytes = 0);
+        if let Some(known) = &mut self.0 {
+            known.since = None;
+            known.bytes = 0;
+            known.grown.iter_mut().for_each(|grown| grown.bytes = 0);
+        }
     }
 
     /// When what was seen on disk alone is waited for no longer; `open` is what the encoder knows of.
     pub fn on_disk(&self, open: &Open) -> Option<Mono> {
-        let unsent = |whose: &Whose| self.grown[*whose as usize].seen > open.seen(*whose);
+        let known = self.0.as_ref()?;
+        let grown = |whose: Whose| known.grown[whose as usize];
+        let unsent = |whose: &Whose| grown(*whose).seen > open.seen(*whose);
         let unsent = Whose::ALL.into_iter().filter(unsent);
-        let last = unsent.map(|whose| self.grown[whose as usize].at).max();
+        let last = unsent.map(|whose| grown(whose).at).max();
         last.map(|last| last.plus_ms(OPEN_MS))
     }
 
     /// When, at the log's end, a record is waited for no longer. One that is longer than `most` bytes
     /// and has left its encoder has all the time.
     pub fn due(&self, open: &Open, whose: Whose, most: u64, others_wait: bool) -> Option<Mono> {
-        if !open.keeps(whose, most) {
-            return None;
-        }
+        let known = self.0.as_ref().filter(|_| open.keeps(whose, most))?;
         let age = if others_wait { AGE_MS_MIN } else { AGE_MS };
-        let rests = self.grown[whose as usize].at.plus_ms(OPEN_MS);
-        let old = self.since.map(|since| since.plus_ms(age));
+        let rests = known.grown[whose as usize].at.plus_ms(OPEN_MS);
+        let old = known.since.map(|since| since.plus_ms(age));
         Some(old.map_or(rests, |old| old.min(rests)))
     }
 
     /// Whether so much of the log went by that the record has no end, however soon that was.
     pub fn is_past(&self, open: &Open, whose: Whose, most: u64) -> bool {
-        let without = self.bytes - self.grown[whose as usize].bytes;
-        open.keeps(whose, most)
-            && (without > RECORDS_WITHOUT * most || self.bytes > RECORDS_UNCLEAN * most)
+        let Some(known) = self.0.as_ref().filter(|_| open.keeps(whose, most)) else {
+            return false;
+        };
+        let without = known.bytes - known.grown[whose as usize].bytes;
+        without > RECORDS_WITHOUT * most || known.bytes > RECORDS_UNCLEAN * most
     }
 }

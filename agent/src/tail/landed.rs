@@ -105,7 +105,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         let pass = &mut log.passes[at];
-        let scan = pass.scan.filter(|_| reading.scan);
+        let scan = pass.scan.as_ref().filter(|_| reading.scan);
         let before = scan.map_or(pass.open, |scan| scan.open);
         let cut = cut(&buf[..read], before, full, last || reading.flush, last);
         let open = pass.open;

@@ -35,7 +35,7 @@ pub struct Pass {
     /// When whole lines that wait for the end of a record go on without it.
     pub flush: Option<Mono>,
     /// How far on disk the end of a record was looked for that is longer than a buffer.
-    pub scan: Option<Scan>,
+    pub scan: Option<Box<Scan>>,
     /// Whether what is at its place is read through, though it leaves a record open.
     pub through: Through,
     /// For how long what is open has been so.

@@ -57,10 +57,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return !reading.scan && self.may_open(id, at, now);
         }
         pass.age.note(cut.open, now);
-        pass.scan = Some(Scan {
+        pass.scan = Some(Box::new(Scan {
             at: end,
             open: cut.open,
-        });
+        }));
         false
     }
 

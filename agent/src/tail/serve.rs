@@ -217,7 +217,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         if pass.through != Through::No {
             pass.scan = None;
         }
-        let offset = pass.scan.map_or(pass.offset, |scan| scan.at);
+        let offset = pass.scan.as_ref().map_or(pass.offset, |scan| scan.at);
         asked -= usize::try_from(offset - pass.offset).map_or(asked, |scanned| scanned.min(asked));
         if asked == 0 && pass.scan.is_some() {
             // What comes next is another's, or was settled before: the record ends here.
