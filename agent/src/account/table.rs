@@ -33,7 +33,7 @@ pub fn table(rows: &[Row], beyond: &Beyond) -> String {
         );
     }
     let verdict = if clean {
-        "clean: nothing is lost, and all terms add up"
+        "clean: nothing is known to be lost, and all terms add up"
     } else {
         "not clean: something is lost, or not known to have arrived"
     };

@@ -50,7 +50,7 @@ enum Command {
         /// delivered, 1 = it is not.
         #[arg(long)]
         once: bool,
-        /// With --once: how long it may take.
+        /// With --once: how long it may take; what is in flight then has `limits.grace` besides.
         #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "once")]
         timeout: u64,
     },

@@ -266,7 +266,7 @@ impl Ledger {
         for ids in ids.chunks(SLICE) {
             let inner = self.lock();
             let logs = ids.iter().filter_map(|(_, id)| inner.logs.get(id));
-            let accounts: Vec<LogAccount> = logs.map(Log::told).collect();
+            let accounts: Vec<LogAccount> = logs.map(|log| log.told()).collect();
             drop(inner);
             accounts.into_iter().for_each(&mut take);
         }

@@ -75,7 +75,8 @@ pub enum Notice {
 
 #[derive(Debug, Default)]
 struct Inner {
-    logs: HashMap<LogId, Log, foldhash::fast::FixedState>,
+    /// Boxed: a table has room for twice as many as there are.
+    logs: HashMap<LogId, Box<Log>, foldhash::fast::FixedState>,
     /// What the positions file said of logs and files that have not been found yet.
     remembered: HashMap<String, Vec<FilePositions>, foldhash::fast::RandomState>,
     /// Logs with files that are there and could not be opened: theirs are not forgotten.
@@ -212,17 +213,19 @@ impl Ledger {
             None => vec![Mark::at(start(known)); outputs],
         };
         let opened = marks.iter().map(Mark::watermark).max().unwrap_or(0);
-        let log = inner.logs.entry(source.log).or_insert_with(|| Log {
-            source: Arc::clone(source),
-            // Most logs have one file most of the time.
-            files: VecDeque::with_capacity(1),
-            owing: vec![0; outputs],
-            behind: false,
-            failed: OutputSet::NONE,
-            awaited: OutputSet::NONE,
-            account: LogAccount::new(source, outputs),
-            recalled: false,
-            strange: false,
+        let log = inner.logs.entry(source.log).or_insert_with(|| {
+            Box::new(Log {
+                source: Arc::clone(source),
+                // Most logs have one file most of the time.
+                files: VecDeque::with_capacity(1),
+                owing: vec![0; outputs],
+                behind: false,
+                failed: OutputSet::NONE,
+                awaited: OutputSet::NONE,
+                account: LogAccount::new(source, outputs),
+                recalled: false,
+                strange: false,
+            })
         });
         // What any output has settled was read.
         let mut covered = Mark::at(opened);

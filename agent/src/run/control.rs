@@ -34,6 +34,9 @@ const POSITIONS_MS: u64 = 1_000;
 /// Discovery looks again this soon when a reader's queue was full.
 const BEHIND_MS: u64 = 20;
 
+/// Room that is kept for events that wait for a reader; the first listing needs far more.
+const NEWS_KEPT: usize = 256;
+
 /// How long the last write of positions may take.
 const POSITIONS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -265,6 +268,7 @@ impl Control {
         }
         if self.tree.is_whole() {
             self.forgotten = true;
+            self.news.shrink_to(NEWS_KEPT);
             self.unread.tell(&self.threads.ledger.forget_unfound());
         }
         None

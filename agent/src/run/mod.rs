@@ -53,7 +53,7 @@ pub struct Options {
 pub fn run(plan: Plan, options: Options) -> anyhow::Result<bool> {
     descriptors::raise();
     let registry = Arc::new(Registry::default());
-    let state = state::State::take(&plan.state)?;
+    let state = state::State::take(&plan.state, options.once_ms.is_some())?;
     let positions = state.load_positions(&registry);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

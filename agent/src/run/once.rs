@@ -61,7 +61,7 @@ impl Once {
         let (rows, beyond) = (status.rows(), status.beyond());
         let mut text = table(&rows, &beyond);
         if !done {
-            text += "the time is up before every output had all that was there at the start\n";
+            text += "not proven: the time was up before every output had all that was there at the start\n";
         }
         (text, done && is_clean(&rows, &beyond))
     }

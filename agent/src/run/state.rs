@@ -20,11 +20,12 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Makes the directory where it is missing and locks it.
+    /// Makes the directory where it is missing and locks it. Another agent that has it is waited for, as
+    /// in a rollout; with `once` it is an error.
     ///
     /// # Errors
     /// Says what could not be done, or that another agent has it.
-    pub(super) fn take(dir: &Path) -> anyhow::Result<Self> {
+    pub(super) fn take(dir: &Path, once: bool) -> anyhow::Result<Self> {
         fs::create_dir_all(dir)
             .with_context(|| format!("make the state directory {}", dir.display()))?;
         let path = dir.join("lock");
@@ -35,6 +36,13 @@ impl State {
             .open(&path)
             .with_context(|| format!("open {}", path.display()))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if once {
+                anyhow::bail!(
+                    "another agent has the state directory {}: let it end first, or give this run a `state` \
+                     of its own",
+                    dir.display()
+                );
+            }
             tracing::warn!(state = %dir.display(), "another agent has this state directory; waiting for it to end");
             flock(&lock, FlockOperation::LockExclusive)
                 .with_context(|| format!("lock {}", path.display()))?;

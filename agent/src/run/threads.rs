@@ -421,6 +421,7 @@ fn read(
             thread::park_timeout(std::time::Duration::from_millis(100));
         }
     }
+    reader.end(clock.mono());
 }
 
 fn encode(

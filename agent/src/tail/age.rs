@@ -3,13 +3,14 @@
 use crate::base::time::Mono;
 use crate::line::open::{Open, Whose};
 
-/// How long an open record waits for its next part at the log's end.
+/// How long an open record waits for its next part at the log's end, and how long anything may stand
+/// open there without a place between two records.
 const OPEN_MS: u64 = 10_000;
 
-/// How long anything may stand open at an encoder without a place between two records.
-const AGE_MS: u64 = 30_000;
-/// The same where others wait for the permit.
-const AGE_MS_MIN: u64 = 5_000;
+/// The same where others wait for the permit, or the agent for its end: runtimes write the parts of a
+/// record at once.
+const GROWN_MS_HURRIED: u64 = 200;
+const OPEN_MS_HURRIED: u64 = 1_000;
 
 /// A record has no end when its next part does not come within this many of the longest records; and
 /// all that is open is ended when so much went by without a place between two records.
@@ -85,10 +86,14 @@ impl Age {
 
     /// When, at the log's end, a record is waited for no longer. One that is longer than `most` bytes
     /// and has left its encoder has all the time.
-    pub fn due(&self, open: &Open, whose: Whose, most: u64, others_wait: bool) -> Option<Mono> {
+    pub fn due(&self, open: &Open, whose: Whose, most: u64, hurried: bool) -> Option<Mono> {
         let known = self.0.as_ref().filter(|_| open.keeps(whose, most))?;
-        let age = if others_wait { AGE_MS_MIN } else { AGE_MS };
-        let rests = known.grown[whose as usize].at.plus_ms(OPEN_MS);
+        let (rest, age) = if hurried {
+            (GROWN_MS_HURRIED, OPEN_MS_HURRIED)
+        } else {
+            (OPEN_MS, OPEN_MS)
+        };
+        let rests = known.grown[whose as usize].at.plus_ms(rest);
         let old = known.since.map(|since| since.plus_ms(age));
         Some(old.map_or(rests, |old| old.min(rests)))
     }

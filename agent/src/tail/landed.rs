@@ -129,9 +129,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let due = pass.flush.unwrap_or(now.plus_ms(FLUSH_MS));
             pass.flush = cut.open.is_beside().then_some(due);
             if !packed {
-                // A record whose end is looked for begins at the pass's place.
-                let unfinished = end.saturating_sub(pass.offset);
-                self.ledger.unfinished(id, reading.file, unfinished);
+                let newline = memrchr(b'\n', &buf[..read]);
+                let line = newline.map_or(pass.offset, |at| reading.offset + at as u64 + 1);
+                self.ledger
+                    .unfinished(id, reading.file, end.saturating_sub(line));
             }
             if pass.is_clean() {
                 pass.permit = None;

@@ -141,8 +141,40 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 
     fn due(&self, pass: &Pass, whose: Whose) -> Option<Mono> {
-        let (most, others_wait) = (self.settings.kept_bytes_max(), !self.in_line.is_empty());
-        pass.age.due(&pass.open, whose, most, others_wait)
+        let hurried = self.ending || !self.in_line.is_empty();
+        let most = self.settings.kept_bytes_max();
+        pass.age.due(&pass.open, whose, most, hurried)
+    }
+
+    /// The agent ends: a record that has no end by now is sent as it is, or all that was read since it
+    /// began would come again.
+    pub fn end(&mut self, now: Mono) {
+        self.ending = true;
+        let open = |log: &super::log::Log<R::File>| {
+            let newest = log.files.last()?;
+            let size = self.files.stat(newest.handle.as_ref()?).ok()?.size;
+            let near = |pass: &Pass| {
+                let seen = pass.offset.max(pass.dry) + self.pool.buffer_bytes() as u64;
+                pass.file == newest.id && size < seen && !pass.is_clean()
+            };
+            let passes = log.passes.iter().enumerate();
+            Some(
+                passes
+                    .filter(|(_, pass)| near(pass))
+                    .map(|(at, _)| at)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let all = self.logs.iter();
+        let all: Vec<_> = all
+            .filter_map(|(id, log)| Some((*id, open(log)?)))
+            .collect();
+        for (id, passes) in all {
+            passes
+                .into_iter()
+                .for_each(|at| self.end_stale(id, at, true, now));
+        }
+        self.put_waiting();
     }
 
     /// Ends what is waited for no longer; `at_end` = the pass has read its log to the end.

@@ -215,6 +215,8 @@ pub struct Reader<R: Ring, F> {
     /// Who has one may leave a record open over a chunk's end; and who waits for one, in order.
     pub(super) permits: Permits,
     pub(super) in_line: VecDeque<(LogId, PassId)>,
+    /// The agent ends: records without an end are not waited for.
+    pub(super) ending: bool,
     pub(super) next_pass: u32,
     next_sweep: Mono,
     pub(super) overlooked: Overlooked,
@@ -272,6 +274,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             waiting: VecDeque::new(),
             permits,
             in_line: VecDeque::new(),
+            ending: false,
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
             overlooked: Overlooked::default(),

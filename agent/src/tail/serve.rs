@@ -26,14 +26,9 @@ pub(super) enum Step {
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     /// Serves ready logs in turn while there are buffers; says whether anything was done.
     pub(super) fn serve_ready(&mut self, now: Mono) -> bool {
-        let mut progress = false;
-        while let Some(feed) = self.waiting.pop_front() {
-            let encoder = feed.log().0 as usize % self.feeds.len();
-            if let Err(feed) = self.feeds[encoder].put(feed) {
-                self.waiting.push_front(feed);
-                return progress;
-            }
-            progress = true;
+        let (mut progress, room) = self.put_waiting();
+        if !room {
+            return progress;
         }
         for _ in 0..self.rounds.begin() {
             let Some(id) = self.rounds.pop() else {
@@ -50,6 +45,20 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         // Who became ready meanwhile is served in the next round.
         progress || !self.rounds.is_empty()
+    }
+
+    /// Gives encoders what their queues had no room for; says whether anything went, and all of it.
+    pub(super) fn put_waiting(&mut self) -> (bool, bool) {
+        let mut progress = false;
+        while let Some(feed) = self.waiting.pop_front() {
+            let encoder = feed.log().0 as usize % self.feeds.len();
+            if let Err(feed) = self.feeds[encoder].put(feed) {
+                self.waiting.push_front(feed);
+                return (progress, false);
+            }
+            progress = true;
+        }
+        (progress, true)
     }
 
     fn serve(&mut self, id: LogId, buf: Buffer, now: Mono) -> bool {

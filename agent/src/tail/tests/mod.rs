@@ -278,26 +278,31 @@ impl Bench {
         while idle < 60 {
             let mut next = || events.pop_front();
             let turn = self.reader.turn(self.now, Timestamp::default(), &mut next);
-            while let Some(feed) = self.feeds.take() {
-                if let Feed::Finished { ended, .. } = feed {
-                    (self.finished, self.ended) = (self.finished + 1, ended);
-                }
-                if let Feed::Chunk(chunk) = feed {
-                    let text = String::from_utf8_lossy(chunk.bytes()).into_owned();
-                    self.lines.extend(text.lines().map(str::to_owned));
-                    if self.keeps {
-                        self.kept.push(chunk);
-                    } else {
-                        chunk.ticket.settle();
-                    }
-                }
-            }
+            self.take();
             idle = if turn.is_ok_and(|turn| turn.progress) {
                 0
             } else {
                 idle + 1
             };
             self.now = self.now.plus_ms(10);
+        }
+    }
+
+    /// Does the encoder's part: all is delivered.
+    fn take(&mut self) {
+        while let Some(feed) = self.feeds.take() {
+            if let Feed::Finished { ended, .. } = feed {
+                (self.finished, self.ended) = (self.finished + 1, ended);
+            }
+            if let Feed::Chunk(chunk) = feed {
+                let text = String::from_utf8_lossy(chunk.bytes()).into_owned();
+                self.lines.extend(text.lines().map(str::to_owned));
+                if self.keeps {
+                    self.kept.push(chunk);
+                } else {
+                    chunk.ticket.settle();
+                }
+            }
         }
     }
 
