@@ -3,14 +3,32 @@
 use crate::base::time::Mono;
 use crate::line::open::{Open, Whose};
 
-/// How long an open record waits for its next part at the log's end, and how long anything may stand
-/// open there without a place between two records.
-const OPEN_MS: u64 = 10_000;
+/// How long an open record is waited for at the log's end, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Since its last part: runtimes write the parts of a record at once.
+    grown_ms: u64,
+    /// Since the last place between two records.
+    open_ms: u64,
+}
 
-/// The same where others wait for the permit, or the agent for its end: runtimes write the parts of a
-/// record at once.
-const GROWN_MS_HURRIED: u64 = 200;
-const OPEN_MS_HURRIED: u64 = 1_000;
+impl Patience {
+    /// As a rule.
+    pub const USUAL: Self = Self {
+        grown_ms: 10_000,
+        open_ms: 30_000,
+    };
+    /// Where others wait for the permit.
+    pub const SHARED: Self = Self {
+        grown_ms: 10_000,
+        open_ms: 5_000,
+    };
+    /// Where the agent ends.
+    pub const LAST: Self = Self {
+        grown_ms: 200,
+        open_ms: 1_000,
+    };
+}
 
 /// A record has no end when its next part does not come within this many of the longest records; and
 /// all that is open is ended when so much went by without a place between two records.
@@ -81,20 +99,15 @@ impl Age {
         let unsent = |whose: &Whose| grown(*whose).seen > open.seen(*whose);
         let unsent = Whose::ALL.into_iter().filter(unsent);
         let last = unsent.map(|whose| grown(whose).at).max();
-        last.map(|last| last.plus_ms(OPEN_MS))
+        last.map(|last| last.plus_ms(Patience::USUAL.grown_ms))
     }
 
     /// When, at the log's end, a record is waited for no longer. One that is longer than `most` bytes
     /// and has left its encoder has all the time.
-    pub fn due(&self, open: &Open, whose: Whose, most: u64, hurried: bool) -> Option<Mono> {
+    pub fn due(&self, open: &Open, whose: Whose, most: u64, patience: Patience) -> Option<Mono> {
         let known = self.0.as_ref().filter(|_| open.keeps(whose, most))?;
-        let (rest, age) = if hurried {
-            (GROWN_MS_HURRIED, OPEN_MS_HURRIED)
-        } else {
-            (OPEN_MS, OPEN_MS)
-        };
-        let rests = known.grown[whose as usize].at.plus_ms(rest);
-        let old = known.since.map(|since| since.plus_ms(age));
+        let rests = known.grown[whose as usize].at.plus_ms(patience.grown_ms);
+        let old = known.since.map(|since| since.plus_ms(patience.open_ms));
         Some(old.map_or(rests, |old| old.min(rests)))
     }
 

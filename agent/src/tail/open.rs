@@ -16,6 +16,7 @@
 //! 4. A record that is longer than any may be has left its encoder: its rest is left out, and holds neither
 //!    permit nor place.
 
+use super::age::Patience;
 use super::landed::Cut;
 use super::log::{Pass, Reading, Scan, Through};
 use super::reader::Reader;
@@ -141,9 +142,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 
     fn due(&self, pass: &Pass, whose: Whose) -> Option<Mono> {
-        let hurried = self.ending || !self.in_line.is_empty();
+        let patience = match (self.ending, self.in_line.is_empty()) {
+            (true, _) => Patience::LAST,
+            (_, true) => Patience::USUAL,
+            _ => Patience::SHARED,
+        };
         let most = self.settings.kept_bytes_max();
-        pass.age.due(&pass.open, whose, most, hurried)
+        pass.age.due(&pass.open, whose, most, patience)
     }
 
     /// The agent ends: a record that has no end by now is sent as it is, or all that was read since it

@@ -244,8 +244,9 @@ fn a_permit_does_not_come_home_while_one_of_two_streams_is_kept() {
     assert_eq!((mark(&bench), bench.finished), (0, 0));
     let events = VecDeque::from([other_log(&bench, 1)]);
     bench.turn(events);
-    // As another waits it alone is ended, and the other's rest is left out still.
+    // Five seconds, as another waits: it alone is ended, and the other's rest is left out still.
     assert_eq!(bench.count("tailwake_open_record_waits_total"), 1);
+    bench.later(5_000);
     assert_eq!((ends(&bench), bench.finished), (1, 1));
     let stdout = Ended {
         stdout: true,
@@ -271,7 +272,7 @@ fn the_last_permit_is_for_a_record_whose_end_is_known() {
     fs::write(bench.path("other2"), long("other2", true)).unwrap();
     let events = VecDeque::from([other_log(&bench, 2)]);
     bench.turn(events);
-    bench.later(1_000);
+    bench.later(5_000);
     let place = |end: &str| bench.lines.iter().position(|line| line.ends_with(end));
     assert!(
         place("F end").unwrap() < place("later").unwrap(),
