@@ -14,6 +14,7 @@ mod idle;
 mod probes;
 mod profile;
 mod promtail;
+mod tax;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -46,6 +47,8 @@ enum What {
     Idle(idle::Idle),
     /// One pod that writes as fast as it can beside others: what it adds to their latency.
     Fair(fair::Fair),
+    /// What each wake rung costs other processes: appends, reads, opens, pipes.
+    Tax(tax::Tax),
     #[command(flatten)]
     Load(Load),
 }
@@ -189,6 +192,7 @@ pub fn run(bench: &Bench) -> Result<()> {
     let load = match &bench.what {
         What::Idle(idle) => return idle::run(idle),
         What::Fair(fair) => return fair::run(fair),
+        What::Tax(tax) => return tax::run(tax),
         What::Load(load) => load,
     };
     let (Load::Backlog { common, .. } | Load::Steady { common, .. }) = load;
