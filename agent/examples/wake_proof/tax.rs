@@ -257,6 +257,7 @@ impl Reader<'_> {
     /// Nobody sleeps for the event: waking a thread is the scheduler's price, and hardly the writer's.
     fn fire(&mut self) -> anyhow::Result<(i64, i64, i64)> {
         let file = appending(self.watched)?;
+        file.set_len(0)?;
         let bytes = [b'x'; APPEND_BYTES];
         let (mut fired, mut armed, mut drained) = (Vec::new(), Vec::new(), Vec::new());
         let mut woken = Vec::new();
