@@ -15,6 +15,7 @@ mod probes;
 mod profile;
 mod promtail;
 mod tax;
+mod wake;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -49,6 +50,8 @@ enum What {
     Fair(fair::Fair),
     /// What each wake rung costs other processes: appends, reads, opens, pipes.
     Tax(tax::Tax),
+    /// How long after a write its bytes lie in the reader's memory, by rung, and by polling.
+    Wake(wake::Latency),
     #[command(flatten)]
     Load(Load),
 }
@@ -193,6 +196,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         What::Idle(idle) => return idle::run(idle),
         What::Fair(fair) => return fair::run(fair),
         What::Tax(tax) => return tax::run(tax),
+        What::Wake(latency) => return wake::run(latency),
         What::Load(load) => load,
     };
     let (Load::Backlog { common, .. } | Load::Steady { common, .. }) = load;

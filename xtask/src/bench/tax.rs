@@ -183,6 +183,9 @@ const KNOWN: [(&str, &str, &str, i64); 3] = [
 const KNOWN_WHY: &str = "this tracepoint names no inode: without types each of the three pointers to \
                          its number, and then position and length, is read by a helper";
 
+/// The unit of the guests.
+const INSTRUCTIONS: &str = "instructions";
+
 /// What two measurements without an agent may differ by, in instructions.
 const NOISE: i64 = 10;
 
@@ -285,11 +288,14 @@ impl Table {
         columns.iter().for_each(|(_, head)| {
             let _ = write!(text, " {head} |");
         });
-        let _ = writeln!(
-            text,
-            " at most |\n|---|{}---|",
-            "---|".repeat(columns.len())
-        );
+        // Limits are in instructions.
+        let judged = self.unit == INSTRUCTIONS;
+        let (head, line) = if judged {
+            (" at most |", "---|")
+        } else {
+            ("", "")
+        };
+        let _ = writeln!(text, "{head}\n|---|{}{line}", "---|".repeat(columns.len()));
         for (cell, name, limit) in self.rows() {
             let _ = write!(text, "| {name} |");
             for (column, _) in &columns {
@@ -299,8 +305,11 @@ impl Table {
                     None => write!(text, " |"),
                 };
             }
-            let limit = limit.map(|limit| limit.to_string());
-            let _ = writeln!(text, " {} |", limit.unwrap_or_default());
+            let _ = match limit.filter(|_| judged) {
+                Some(limit) => writeln!(text, " {limit} |"),
+                None if judged => writeln!(text, " |"),
+                None => writeln!(text),
+            };
         }
         for (rung, why) in &self.skipped {
             let _ = writeln!(text, "\nNot {rung}: {why}");

@@ -251,9 +251,14 @@ fn cases(kernels: &Kernels, kernel: &Kernel) -> Vec<String> {
 
 /// The example that has the wake room written to, with the probes that were built last.
 pub(crate) fn build_proof() -> Result<PathBuf> {
-    let words = "build --release --package tailwake --example wake_proof";
+    build_example("wake_proof")
+}
+
+/// An example of the agent's, with the probes that were built last.
+pub(crate) fn build_example(name: &str) -> Result<PathBuf> {
+    let words = "build --release --package tailwake --example";
     let mut cargo = Command::new(build::cargo());
-    cargo.current_dir(root()).args(words.split(' '));
+    cargo.current_dir(root()).args(words.split(' ')).arg(name);
     run_command(cargo.env(build::OBJECT_VARIABLE, target().join("bpf/probes.o")))?;
-    Ok(target().join("release/examples/wake_proof"))
+    Ok(target().join("release/examples").join(name))
 }
