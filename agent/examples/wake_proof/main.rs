@@ -3,11 +3,14 @@
 //! ```text
 //! wake_proof matrix --directory DIR                              which writes each rung announces
 //! wake_proof races --directory DIR --rung fexit --count 10000    none of them stays unread
+//! wake_proof tax --directory DIR --others DIR,DIR                what each rung costs other processes
 //! ```
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 mod matrix;
 mod races;
+mod tax;
+mod ticks;
 mod ways;
 
 use std::path::PathBuf;
@@ -39,11 +42,38 @@ enum Task {
         #[arg(long, default_value_t = 10_000)]
         count: u64,
     },
+    /// What each rung adds to other processes' appends, reads, opens and writes to pipes.
+    Tax {
+        /// Where the watched file is made.
+        #[arg(long)]
+        directory: PathBuf,
+        /// Directories on other file systems.
+        #[arg(long, value_delimiter = ',')]
+        others: Vec<PathBuf>,
+        /// How often all is measured; the median difference counts.
+        #[arg(long, default_value_t = 1)]
+        rounds: usize,
+        /// The clock counts instructions (QEMU with -icount shift=0).
+        #[arg(long)]
+        counted: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     match Task::parse() {
         Task::Matrix { directory } => matrix::run(&directory),
+        Task::Tax {
+            directory,
+            others,
+            rounds,
+            counted,
+        } => tax::Tax {
+            directory: &directory,
+            others: &others,
+            rounds,
+            counted,
+        }
+        .run(),
         Task::Races {
             directory,
             rung,

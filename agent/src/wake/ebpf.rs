@@ -21,7 +21,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use agent_ebpf::{BLOOM_BYTES, COUNT_FIRED, COUNT_REFUSED, Place, READERS_MAX};
+use agent_ebpf::{BLOOM_BYTES, Place, READERS_MAX};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -301,21 +301,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Probes {
-    /// Events sent and refused, as the probes counted them.
-    pub(crate) fn counts(&self) -> (u64, u64) {
+    /// Events that the rings refused, as the probes counted them; `None` where the kernel does not let
+    /// the calling thread look.
+    pub(crate) fn refused(&self) -> Option<u64> {
         let ebpf = lock(&self.ebpf);
-        let Some(Ok(map)) = ebpf.map("COUNTS").map(PerCpuArray::<_, u64>::try_from) else {
-            return (0, 0);
-        };
-        let sum = |which| map.get(&which, 0).map_or(0, |cells| cells.iter().sum());
-        (sum(COUNT_FIRED), sum(COUNT_REFUSED))
-    }
-
-    /// Whether a map can be looked into.
-    pub(crate) fn answer(&self) -> bool {
-        let ebpf = lock(&self.ebpf);
-        let map = ebpf.map("COUNTS").map(PerCpuArray::<_, u64>::try_from);
-        map.is_some_and(|map| map.is_ok_and(|map| map.get(&COUNT_FIRED, 0).is_ok()))
+        let map = ebpf.map("REFUSED").map(PerCpuArray::<_, u64>::try_from)?;
+        let cells = map.ok()?.get(&0, 0).ok()?;
+        Some(cells.iter().sum())
     }
 
     /// Runs that the kernel left out since another of the same program had not ended: each may have
@@ -474,7 +466,7 @@ impl Ear {
         let before = woken.len();
         while let Some(event) = self.ring.next().and_then(|item| decode(&item)) {
             // The item is dropped, hence consumed, before its tokens are known to anybody.
-            match self.held.get(event.0 as usize) {
+            match self.held.get(event.0.slot() as usize) {
                 Some(Some(held)) if held.generation == event.1 => {
                     // A canary's wakes nobody.
                     self.counters.events += u64::from(!held.tokens.is_empty());
@@ -487,11 +479,12 @@ impl Ear {
     }
 }
 
-/// Slot and generation; `None` would be an event of another ABI.
-fn decode(bytes: &[u8]) -> Option<(u32, u32)> {
-    let (slot, generation) = bytes.split_first_chunk::<4>()?;
+/// Place and generation; `None` would be an event of another ABI.
+fn decode(bytes: &[u8]) -> Option<(Place, u32)> {
+    let (place, generation) = bytes.split_first_chunk::<4>()?;
     let generation = generation.first_chunk::<4>()?;
-    Some((u32::from_ne_bytes(*slot), u32::from_ne_bytes(*generation)))
+    let place = Place(u32::from_ne_bytes(*place));
+    Some((place, u32::from_ne_bytes(*generation)))
 }
 
 impl Tables {

@@ -117,13 +117,16 @@ impl Meter {
     /// only its next write, or the sweep, finds what was written.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.0.as_ref().map_or(0, |probes| probes.counts().1)
+        let refused = self.0.as_ref().and_then(|probes| probes.refused());
+        refused.unwrap_or(0)
     }
 
     /// Whether the kernel lets the calling thread at the probes' maps; true where there are none.
     #[must_use]
     pub fn answers(&self) -> bool {
-        self.0.as_ref().is_none_or(|probes| probes.answer())
+        self.0
+            .as_ref()
+            .is_none_or(|probes| probes.refused().is_some())
     }
 
     /// Whether the probes were given up while running; inotify serves since then.

@@ -38,8 +38,10 @@ struct Holder {
 pub(crate) struct Slots {
     by_number: HashMap<u64, Holder>,
     free: VecDeque<u32>,
-    /// Watched numbers per filter byte.
+    /// Watched numbers per filter byte; memory that no number fell on stays untouched.
     crowd: Vec<u32>,
+    /// The filter as the probes want it.
+    bloom: Box<[u8; BLOOM_BYTES]>,
 }
 
 impl Slots {
@@ -48,6 +50,7 @@ impl Slots {
             by_number: HashMap::new(),
             free: (0..slots).collect(),
             crowd: vec![0; BLOOM_BYTES],
+            bloom: Box::new([0; BLOOM_BYTES]),
         }
     }
 
@@ -72,6 +75,7 @@ impl Slots {
             },
         );
         self.crowd[index(number)] += 1;
+        self.bloom[index(number)] = 1;
         Ok(Given { slot, fresh: true })
     }
 
@@ -87,19 +91,17 @@ impl Slots {
         self.free.push_back(holder.slot);
         self.by_number.remove(&number);
         self.crowd[index(number)] -= 1;
+        self.bloom[index(number)] = u8::from(self.crowd(number) > 0);
         true
     }
 
     /// The filter as the probes want it.
-    pub(crate) fn bloom(&self) -> [u8; BLOOM_BYTES] {
-        let mut bytes = [0; BLOOM_BYTES];
-        for (byte, crowd) in bytes.iter_mut().zip(&self.crowd) {
-            *byte = u8::from(*crowd > 0);
-        }
-        bytes
+    pub(crate) fn bloom(&self) -> &[u8; BLOOM_BYTES] {
+        &self.bloom
     }
 
-    /// Whether the number alone falls on its filter byte: the filter changes with it.
+    /// How many watched numbers fall on this one's filter byte: with the first and the last of them
+    /// the filter changes.
     pub(crate) fn crowd(&self, number: u64) -> u32 {
         self.crowd[index(number)]
     }
@@ -133,7 +135,7 @@ mod tests {
         );
         assert_eq!(slots.take(7, 1), Err(Refusal::Elsewhere));
         assert_eq!(
-            slots.take(7 + 8192, 1),
+            slots.take(7 + 65_536, 1),
             Ok(Given {
                 slot: 1,
                 fresh: true
@@ -148,7 +150,7 @@ mod tests {
         assert!(slots.give_back(7));
         assert!(!slots.give_back(7));
         assert_eq!(slots.bloom()[7], 1);
-        assert!(slots.give_back(7 + 8192));
+        assert!(slots.give_back(7 + 65_536));
         assert_eq!(slots.bloom()[7], 0);
         assert_eq!(
             slots.take(9, 1),

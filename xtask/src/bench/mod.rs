@@ -16,6 +16,8 @@ mod memory;
 mod probes;
 mod profile;
 mod promtail;
+mod tax;
+mod wake;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -52,6 +54,10 @@ enum What {
     Memory(memory::Memory),
     /// One pod that writes as fast as it can beside others: what it adds to their latency.
     Fair(fair::Fair),
+    /// What each wake rung costs other processes: appends, reads, opens, pipes.
+    Tax(tax::Tax),
+    /// How long after a write its bytes lie in the reader's memory, by rung, and by polling.
+    Wake(wake::Latency),
     #[command(flatten)]
     Load(Load),
 }
@@ -197,6 +203,8 @@ pub fn run(bench: &Bench) -> Result<()> {
         What::Found(found) => return found::run(found),
         What::Memory(memory) => return memory::run(memory),
         What::Fair(fair) => return fair::run(fair),
+        What::Tax(tax) => return tax::run(tax),
+        What::Wake(latency) => return wake::run(latency),
         What::Load(load) => load,
     };
     let (Load::Backlog { common, .. } | Load::Steady { common, .. }) = load;

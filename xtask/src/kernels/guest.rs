@@ -56,6 +56,26 @@ pub(super) struct Said {
     pub(super) passed: Vec<String>,
     /// The matrix, where it was a case.
     pub(super) matrix: Matrix,
+    /// Every line.
+    pub(super) lines: Vec<String>,
+}
+
+/// By what the guest's time goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// As fast as this machine is, on two CPUs.
+    Free,
+    /// A nanosecond and a tick of `rdtsc` for each instruction, on one CPU: exact, and without noise.
+    Counted,
+}
+
+impl Pace {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Free => "-accel tcg,thread=multi -smp 2",
+            Self::Counted => "-accel tcg,thread=single -icount shift=0,sleep=off -smp 1",
+        }
+    }
 }
 
 /// A kernel with what it is to run.
@@ -70,10 +90,11 @@ pub(super) struct Guest<'a> {
     pub(super) cases: &'a [String],
     /// Seconds after which it is ended.
     pub(super) limit: u64,
+    pub(super) pace: Pace,
 }
 
 /// Installs what is missing.
-pub(super) fn tools(yes: bool) -> Result<()> {
+pub(crate) fn tools(yes: bool) -> Result<()> {
     let mut missing: Vec<&str> = TOOLS
         .iter()
         .filter(|(program, _)| find(program).is_none())
@@ -161,7 +182,8 @@ impl Guest<'_> {
         eprintln!("booting {} in QEMU (at most {limit} s)", kernel.release);
         let mut command = Command::new("timeout");
         command.arg(limit.to_string()).arg("qemu-system-x86_64");
-        command.args("-M q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024".split(' '));
+        command.args("-M q35 -cpu max -m 1024".split(' '));
+        command.args(self.pace.words().split(' '));
         command.args("-nographic -no-reboot -net none".split(' '));
         let line = "console=ttyS0 quiet panic=-1";
         command
@@ -197,6 +219,7 @@ impl Guest<'_> {
                 }
                 _ => {}
             }
+            said.lines.push(line);
         }
         out.flush()?;
         let status = guest.wait()?;

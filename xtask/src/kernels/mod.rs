@@ -15,6 +15,8 @@ mod guest;
 mod matrix;
 mod stock;
 
+pub(crate) use guest::tools;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,7 +26,7 @@ use crate::build::{self, root, target};
 use crate::packages::run as run_command;
 use crate::path::Case;
 use crate::run::agent::build_release;
-use guest::{Guest, Said};
+use guest::{Guest, Pace, Said};
 use stock::Kernel;
 
 /// The arguments of `cargo xtask kernels`.
@@ -57,7 +59,7 @@ pub struct Kernels {
 }
 
 /// All that the issue of a release is tried on.
-const SERIES: [&str; 2] = ["6.12", "6.1"];
+pub(crate) const SERIES: [&str; 2] = ["6.12", "6.1"];
 
 /// File system, case of the path test, and its share of the bursts: each rung has all of them once.
 /// tp_btf on ext4 is missing because ext4 is a module in this flavour, and the build machine's own
@@ -118,6 +120,38 @@ pub fn run_default() -> Result<()> {
     run(&<Line as clap::Parser>::try_parse_from(words)?.kernels)
 }
 
+/// What `wake_proof` says when these cases are run on a kernel whose time is counted in instructions.
+///
+/// # Errors
+/// The kernel cannot be had or booted, or a case failed.
+pub(crate) fn counted(series: &str, cases: &[String], limit: u64) -> Result<Counted> {
+    let proof = build_proof()?;
+    let kernel = Kernel::obtain(series)?;
+    let guest = Guest {
+        kernel: &kernel,
+        folder: &target().join("counted"),
+        programs: &[("wake_proof", &proof)],
+        cases,
+        limit,
+        pace: Pace::Counted,
+    };
+    let said = guest.run()?;
+    judge(&kernel, cases, &said)?;
+    Ok(Counted {
+        release: kernel.release.clone(),
+        lines: said.lines,
+    })
+}
+
+/// What came out of [`counted`].
+#[derive(Debug)]
+pub(crate) struct Counted {
+    /// The kernel's release.
+    pub(crate) release: String,
+    /// All that was said, in order; a case begins with `CASE` and its file system.
+    pub(crate) lines: Vec<String>,
+}
+
 /// Boots the kernels and judges what they say.
 ///
 /// # Errors
@@ -127,7 +161,7 @@ pub fn run(kernels: &Kernels) -> Result<()> {
         build::probes(kernels.yes)?;
         return races_here(&build_proof()?, count);
     }
-    guest::tools(kernels.yes)?;
+    tools(kernels.yes)?;
     let agent = match &kernels.agent {
         Some(agent) => agent.clone(),
         None => build::run(&build::Build {
@@ -160,6 +194,7 @@ pub fn run(kernels: &Kernels) -> Result<()> {
             programs: &programs,
             cases: &cases,
             limit,
+            pace: Pace::Free,
         };
         let said = guest.run()?;
         judge(&kernel, &cases, &said)?;
@@ -214,11 +249,16 @@ fn cases(kernels: &Kernels, kernel: &Kernel) -> Vec<String> {
     matrix.into_iter().chain(races).chain(paths).collect()
 }
 
-/// The example that has the wake room written to.
-fn build_proof() -> Result<PathBuf> {
-    let words = "build --release --package tailwake --example wake_proof";
+/// The example that has the wake room written to, with the probes that were built last.
+pub(crate) fn build_proof() -> Result<PathBuf> {
+    build_example("wake_proof")
+}
+
+/// An example of the agent's, with the probes that were built last.
+pub(crate) fn build_example(name: &str) -> Result<PathBuf> {
+    let words = "build --release --package tailwake --example";
     let mut cargo = Command::new(build::cargo());
-    cargo.current_dir(root()).args(words.split(' '));
+    cargo.current_dir(root()).args(words.split(' ')).arg(name);
     run_command(cargo.env(build::OBJECT_VARIABLE, target().join("bpf/probes.o")))?;
-    Ok(target().join("release/examples/wake_proof"))
+    Ok(target().join("release/examples").join(name))
 }
