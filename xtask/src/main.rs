@@ -4,7 +4,7 @@
 //! cargo xtask build [--debug] [--yes]
 //! cargo xtask run [--for 20s] [--logs DIR] [--loki URL] [--elasticsearch URL] [--testbed]
 //! cargo xtask test [--all]
-//! cargo xtask bench backlog|steady|idle|fair|found|memory
+//! cargo xtask bench backlog|steady|idle|fair|found|memory|tax|wake
 //! cargo xtask testbed up|down|status
 //! cargo xtask path [--rung tp_btf] [--io pread] [--readers 4]
 //! cargo xtask kernels [--series 6.12]
