@@ -217,7 +217,7 @@ fn a_run_once_that_cannot_deliver_says_so_and_ends_with_one() {
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     let table = text(&said);
     assert!(
-        table.contains("behind") && table.contains("the time is up"),
+        table.contains("behind") && table.contains("not proven: the time was up"),
         "{table}"
     );
 }
