@@ -39,6 +39,10 @@ const PODS: u32 = 20;
 /// Records a second.
 const RATE: u64 = 8_000;
 
+/// Records of one buffer at the most. This plan holds each record until the next: where an output is
+/// detached while one lies over a chunk's end, the chunk comes again (docs/loss.md).
+const CHUNK_RECORDS_MAX: u64 = 1_000;
+
 /// Requests of one output whose answer may be cut off: one per lane for the kill, one for its
 /// server's stop. This plan has one tenant and, on two processors, one encoder.
 const CUT_REQUESTS_MAX: usize = 2;
@@ -156,6 +160,10 @@ fn rounds(directory: &Path, begun: Instant) -> Result<()> {
     );
     say(&format!("{all} records written; asking the servers"));
     let status = agent.status();
+    let detaches = ["loki", "search"].map(|output| {
+        let series = format!("tailwake_output_detaches_total{{output=\"{output}\"}}");
+        agent.metric(&series).unwrap_or(0)
+    });
     let noise = agent.metric("tailwake_records_dropped_total{reason=\"noise\"}");
     agent.end()?;
     let tally = Tally::default();
@@ -177,10 +185,14 @@ fn rounds(directory: &Path, begun: Instant) -> Result<()> {
     if !account.is_clean() || settled.is_err() {
         bail!("{account}\n{settled:?}");
     }
-    for (output, proxy) in [("loki", &proxies.0), ("elasticsearch", &proxies.1)] {
+    let outputs = [("loki", &proxies.0), ("elasticsearch", &proxies.1)];
+    for ((output, proxy), detaches) in outputs.into_iter().zip(detaches) {
         let twice = proxy.sendings().judge(crash, SLACK);
-        say(&format!("{output}: sent twice: {twice:?}"));
-        if twice.unexplained > 0 || twice.cut_requests > CUT_REQUESTS_MAX {
+        say(&format!(
+            "{output}: detached {detaches} times, sent twice: {twice:?}"
+        ));
+        let most = detaches * CHUNK_RECORDS_MAX;
+        if twice.unexplained > most || twice.cut_requests > CUT_REQUESTS_MAX {
             bail!("{output}: more was sent twice than the kill and the stops explain");
         }
     }
