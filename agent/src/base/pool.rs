@@ -146,10 +146,11 @@ impl Permits {
     pub fn take(&self, reserve: usize) -> Option<Permit> {
         let reserve = reserve.min(self.0.count() - 1);
         if self.0.free() <= reserve {
+            // Announced first, then looked again, as in [`Pool::take`].
             self.0.starve();
-        }
-        if self.0.free() <= reserve {
-            return None;
+            if self.0.free() <= reserve {
+                return None;
+            }
         }
         self.0.take().map(|home| Permit { _home: home })
     }
