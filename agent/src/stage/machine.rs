@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! feed: Chunk ---> lines ---> walk ---> Sink        what is kept stays under (log, pass)
-//!       Merged --> claims join the other pass's     Abandoned --> dropped unsettled
+//!       Merged --> claims join the other pass's     Abandoned --> blocks walk on, the rest is dropped
 //!       Ended ---> all of it walks on               tick --> what is due walks on
 //! ```
 //!
@@ -123,8 +123,10 @@ impl Machine {
             Feed::Chunk(chunk) => self.chunk(chunk, &mut turn),
             Feed::Merged { log, pass, into } => self.merge(log, pass, into, &mut turn),
             Feed::Abandoned { log, pass, .. } => {
-                // Its claims are dropped with it.
-                self.take((log, pass));
+                let mut pass = self.take((log, pass));
+                // The chunk of a block is sent but for the block: it would come again whole.
+                self.let_go(&mut pass, &mut turn, |held| held.due.is_some());
+                // What has no end comes again: its claims are dropped here.
             }
             Feed::Finished {
                 log, pass, ended, ..

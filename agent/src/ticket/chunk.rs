@@ -78,7 +78,8 @@ pub enum Feed {
         /// The pass that goes on.
         into: PassId,
     },
-    /// A pass will be read again from its watermark: what it holds is dropped unsettled.
+    /// A pass will be read again from its watermark: multiline blocks are emitted as they are, records
+    /// without an end are dropped unsettled.
     Abandoned {
         /// The container log.
         log: LogId,

@@ -88,10 +88,7 @@ fn another_beginning_goes_on_by_itself_for_its_own_outputs() {
     bench.check_all_settled();
 }
 
-#[test]
-fn what_an_abandoned_pass_keeps_fails() {
-    let mut bench = bench();
-    bench.chunk(1, 1, 0, cri(0, "stdout", "P", "a").as_bytes(), false);
+fn abandon(bench: &mut Bench) {
     assert!(bench.machine.held_bytes() > 0);
     bench.feed(Feed::Abandoned {
         log: LOG,
@@ -99,6 +96,31 @@ fn what_an_abandoned_pass_keeps_fails() {
         permit: None,
     });
     assert_eq!(bench.machine.held_bytes(), 0);
+}
+
+/// The end-to-end test saw chunks twice: an output came back, was detached again, and its pass was
+/// abandoned with the block that was open at the end of a chunk that was sent but for it.
+#[test]
+fn a_block_of_an_abandoned_pass_is_sent_as_its_chunk_was() {
+    let steps = vec![
+        Step::Stage(Stage::Cri),
+        super::steps::multiline(100),
+        Step::Output(output(0)),
+    ];
+    let mut bench = Bench::new(&plan(steps, 100), 1);
+    let lines = [cri(0, "stdout", "F", "at a"), cri(1, "stdout", "F", "at b")].concat();
+    bench.chunk(1, 1, 0, lines.as_bytes(), false);
+    assert_eq!(bench.texts(), ["at a"]);
+    abandon(&mut bench);
+    assert_eq!(bench.texts(), ["at a", "at b"]);
+    bench.check_all_settled();
+}
+
+#[test]
+fn a_record_without_an_end_fails_with_its_pass() {
+    let mut bench = bench();
+    bench.chunk(1, 1, 0, cri(0, "stdout", "P", "a").as_bytes(), false);
+    abandon(&mut bench);
     assert!(bench.texts().is_empty());
     let reports = bench.reports.0.lock().unwrap();
     assert_eq!(reports.len(), 2);

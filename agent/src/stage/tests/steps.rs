@@ -18,7 +18,7 @@ fn select(label: &str, op: MatchOp, steps: Vec<Step>) -> Step {
     }
 }
 
-fn multiline(lines_max: usize) -> Step {
+pub(super) fn multiline(lines_max: usize) -> Step {
     Step::Stage(Stage::Multiline(MultilineStage {
         first_line: Regex::new("^at ").unwrap(),
         wait_ms: 100,
