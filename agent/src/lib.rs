@@ -17,6 +17,7 @@ pub mod line;
 pub mod machine;
 pub mod plan;
 pub mod run;
+pub mod spool;
 pub mod stage;
 pub mod tail;
 pub mod ticket;

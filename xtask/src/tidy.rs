@@ -22,6 +22,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("encode", &["plan", "stage", "ticket"]),
     ("deliver", &["plan", "encode", "ticket"]),
     ("ledger", &["ticket"]),
+    ("spool", &["encode"]),
     ("account", &["ledger", "ticket"]),
     ("wake", &["plan"]),
     ("discover", &["plan", "ticket"]),
@@ -38,7 +39,7 @@ const TABLE: &[(&str, &[&str])] = &[
 
 /// Rooms that touch neither clock, thread, file nor socket.
 const PURE: &[&str] = &[
-    "plan", "line", "stage", "encode", "ticket", "ledger", "account",
+    "plan", "line", "stage", "encode", "ticket", "ledger", "account", "spool",
 ];
 
 /// What pure rooms may not name.

@@ -14,5 +14,6 @@ pub mod pool;
 pub mod quiet;
 pub mod share;
 pub mod size;
+pub mod store;
 pub mod sync;
 pub mod time;
