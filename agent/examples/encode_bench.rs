@@ -87,6 +87,7 @@ fn plan(kind: OutputKind) -> Plan {
             batch_bytes: ByteSize(1 << 20),
             linger_ms: 1_000,
             window_bytes: ByteSize(1 << 30),
+            spool: tailwake::plan::Spool::Off,
             retry: Retry::default(),
             timeout_ms: 1,
         }],

@@ -22,7 +22,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("encode", &["plan", "stage", "ticket"]),
     ("deliver", &["plan", "encode", "ticket"]),
     ("ledger", &["ticket"]),
-    ("spool", &["encode"]),
+    ("spool", &["plan", "encode", "ticket", "ledger"]),
     ("account", &["ledger", "ticket"]),
     ("wake", &["plan"]),
     ("discover", &["plan", "ticket"]),

@@ -91,6 +91,9 @@ pub struct OutputRow {
     pub rejected_lines: u64,
     /// Lines that the plan does not send to it, as the stages say.
     pub withheld_lines: u64,
+    /// Lines that went into its spool, as the disk thread says.
+    #[serde(default)]
+    pub spooled_lines: u64,
     /// Lines acknowledged of which nobody says what became of them.
     pub unproven_lines: u64,
     /// Bytes by which written and its other terms differ.
@@ -235,6 +238,7 @@ impl Row {
             delivered_lines: output.delivered_lines,
             rejected_lines: output.rejected_lines,
             withheld_lines: output.withheld_lines,
+            spooled_lines: output.spooled_lines,
             unproven_lines: output.unproven_lines,
             unproven_bytes,
             state,

@@ -9,16 +9,16 @@
 use std::io;
 
 /// The directory.
-pub trait Store {
+pub trait Store: std::fmt::Debug {
     /// An open file, closed by being dropped.
-    type File;
+    type File: std::fmt::Debug;
 
     /// Names and sizes in bytes of the files, in no order; empty where there is no directory.
     ///
     /// # Errors
     /// The system's.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
-    /// Makes an empty file, and the directory where it is missing.
+    /// Makes an empty file.
     ///
     /// # Errors
     /// The system's; `AlreadyExists`.

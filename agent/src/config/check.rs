@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::plan::memory::{Memory, Threads};
-use crate::plan::{Glob, InputKind, OutputKind, Plan, StartAt, Step, print, secret};
+use crate::plan::{Glob, InputKind, OutputKind, Plan, Spool, StartAt, Step, print, secret};
 
 /// The page for a plan on a machine with `cpus` processors.
 ///
@@ -20,7 +20,9 @@ pub fn check(plan: &Plan, cpus: usize) -> Result<String, String> {
     );
     table(
         &mut out,
-        &["OUTPUT", "KIND", "SENDS TO", "BATCH", "LINGER", "WINDOW"],
+        &[
+            "OUTPUT", "KIND", "SENDS TO", "BATCH", "LINGER", "WINDOW", "SPOOL",
+        ],
         outputs(plan),
     );
     // Writing to a String cannot fail.
@@ -115,6 +117,11 @@ fn outputs(plan: &Plan) -> Vec<Vec<String>> {
             output.batch_bytes.to_string(),
             print::duration(output.linger_ms),
             output.window_bytes.to_string(),
+            match &output.spool {
+                Spool::Off => "none".to_owned(),
+                Spool::Memory(bytes) => format!("{bytes} of memory"),
+                Spool::Disk(disk) => format!("{} on disk", disk.bytes_max),
+            },
         ]
     };
     plan.outputs.iter().map(row).collect()

@@ -74,8 +74,11 @@ pub struct OutputStatus {
     pub latency_p99_ms: Option<u64>,
 }
 
-/// (place of the output, tenant, encoder).
-type LaneKey = (usize, Option<Arc<str>>, u16);
+/// (place of the output, tenant, encoder, whether it comes from the spool).
+type LaneKey = (usize, Option<Arc<str>>, u16, bool);
+
+/// Bytes after which what was taken of live requests and of a backlog counts half.
+const SHARE_BYTES: u64 = 16 << 20;
 
 struct Side {
     outlet: Arc<Outlet>,
@@ -91,6 +94,8 @@ struct Side {
     held: usize,
     /// Taken, but there was no lane to be had.
     waiting: Option<Request>,
+    /// Bytes taken of late of live requests, and of what a spool has lent.
+    taken: (u64, u64),
     calls: usize,
 }
 
@@ -247,7 +252,8 @@ impl Deliverer {
         let mut progress = false;
         for place in 0..self.sides.len() {
             while let Some(request) = self.sides[place].next() {
-                let key = (place, request.tenant.clone(), request.encoder);
+                let lent = request.loan.is_some();
+                let key = (place, request.tenant.clone(), request.encoder, lent);
                 let side = &mut self.sides[place];
                 if !self.lanes.contains_key(&key) {
                     if side.lanes >= LANES_MAX {
@@ -325,6 +331,7 @@ impl Side {
             lanes: 0,
             held: 0,
             waiting: None,
+            taken: (0, 0),
             calls: 0,
         }
     }
@@ -333,7 +340,30 @@ impl Side {
         if self.held >= HELD_MAX {
             return None;
         }
-        self.waiting.take().or_else(|| self.outlet.take())
+        if let Some(waiting) = self.waiting.take() {
+            return Some(waiting);
+        }
+        let Some(gate) = &self.outlet.gate else {
+            return self.outlet.take();
+        };
+        let (live, lent) = self.taken;
+        let share = u64::from(gate.live_share);
+        // A backlog waits only while live requests have less than their share.
+        let behind = live.saturating_mul(100 - share) < lent.saturating_mul(share);
+        let request = if behind {
+            self.outlet.take().or_else(|| gate.take_lent())
+        } else {
+            gate.take_lent().or_else(|| self.outlet.take())
+        }?;
+        let bytes = request.body.len() as u64;
+        match request.loan {
+            Some(_) => self.taken.1 += bytes,
+            None => self.taken.0 += bytes,
+        }
+        if live + lent > SHARE_BYTES {
+            self.taken = (self.taken.0 / 2, self.taken.1 / 2);
+        }
+        Some(request)
     }
 
     fn call(&mut self, tenant: Option<&Arc<str>>, encoding: Encoding, body: bytes::Bytes) -> Call {

@@ -103,6 +103,7 @@ impl Bed {
             batch_bytes: ByteSize(1 << 20),
             linger_ms: 100,
             window_bytes: ByteSize(1 << 20),
+            spool: crate::plan::Spool::Off,
             retry: Retry {
                 min_ms: 100,
                 max_ms: 1000,
@@ -170,6 +171,7 @@ impl Bed {
             items: (0..body.len()).map(item).collect(),
             groups: Vec::new(),
             tickets: (0..body.len()).map(ticket).collect(),
+            loan: None,
             opened: self.now,
         };
         self.tickets += body.len() as u64;

@@ -15,7 +15,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::base::time::Mono;
-use crate::encode::{Encoding, Item, Request};
+use crate::encode::{Encoding, Item, Loan, Request};
 use crate::ticket::{LineFate, Ticket};
 
 /// What [`Recompose`] makes: a body, its items in order, its groups.
@@ -74,6 +74,8 @@ pub(crate) struct Load {
     pub(crate) parts: VecDeque<Part>,
     /// What it takes of the window until its end.
     pub(crate) window_bytes: u64,
+    /// What it owes to its spool, in place of tickets.
+    loan: Option<Loan>,
     pub(crate) opened: Mono,
 }
 
@@ -81,13 +83,17 @@ impl Load {
     pub(crate) fn new(request: Request) -> Self {
         let mut owed = vec![0u32; request.tickets.len()];
         for item in &request.items {
-            for place in named(item) {
+            for place in item.tickets() {
                 if let Some(owed) = owed.get_mut(place) {
                     *owed += 1;
                 }
             }
         }
-        let window_bytes = request.held_bytes();
+        // What a spool has lent takes no part of the window.
+        let (window_bytes, owners) = match &request.loan {
+            Some(loan) => (0, loan.origins.len()),
+            None => (request.held_bytes(), request.tickets.len()),
+        };
         let part = Part {
             body: request.body,
             encoding: request.encoding,
@@ -96,23 +102,26 @@ impl Load {
             bounded_tries: 0,
         };
         Self {
-            ended: vec![[0; 2]; request.tickets.len()],
+            ended: vec![[0; 2]; owners],
             tickets: request.tickets.into_iter().map(Some).collect(),
             owed,
             parts: VecDeque::from([part]),
             window_bytes,
+            loan: request.loan,
             opened: request.opened,
         }
     }
 
     /// An item was delivered, or rejected and counted.
     pub(crate) fn settle(&mut self, item: &Item, fate: LineFate) {
-        for place in named(item) {
+        for place in item.tickets() {
+            if let Some(ended) = self.ended.get_mut(place) {
+                ended[usize::from(fate == LineFate::Rejected)] += item.lines;
+            }
             let Some(owed) = self.owed.get_mut(place) else {
                 continue;
             };
             *owed = owed.saturating_sub(1);
-            self.ended[place][usize::from(fate == LineFate::Rejected)] += item.lines;
             if *owed == 0
                 && let Some(ticket) = self.tickets[place].take()
             {
@@ -133,15 +142,12 @@ impl Load {
                 ticket.settle();
             }
         }
+        if let Some(loan) = self.loan {
+            loan.settle(self.ended);
+        }
     }
 
     pub(crate) fn lines(&self) -> u64 {
         self.parts.iter().map(Part::lines).sum()
     }
-}
-
-/// The places of the tickets that an item has bytes of.
-fn named(item: &Item) -> Range<usize> {
-    let last = item.ticket as usize;
-    last.saturating_sub(usize::from(item.held))..last + 1
 }

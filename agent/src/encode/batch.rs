@@ -252,6 +252,7 @@ impl Batches {
             items: sealed.items,
             groups: sealed.groups,
             tickets,
+            loan: None,
             opened,
         };
         self.outlet.count_sealed(request.held_bytes());

@@ -8,13 +8,15 @@
 //!
 //! 1. Pure: no I/O, no clock; compression is the last step, at seal.
 //! 2. A batch holds claims on each chunk that it has records of, for its output alone.
-//! 3. A sealed request waits in the outlet's window; a full window is backpressure, never loss.
+//! 3. A sealed request waits in the outlet's window; where that is full it goes to the output's spool, if
+//!    there is one: else a full window is backpressure, never loss.
 
 mod batch;
 mod bulk;
 mod compress;
 #[cfg(test)]
 mod fixture;
+pub mod gate;
 mod loki;
 pub mod outlet;
 pub mod request;
@@ -24,6 +26,7 @@ mod text;
 pub mod worker;
 
 pub use compress::Error;
+pub use gate::{Gate, Loan, Origin, SpoolId};
 pub use outlet::{Outlet, OutletCounters};
 pub use request::{Encoding, Item, Request};
 pub use subset::{Recomposed, Subset, recompose, subset};

@@ -9,12 +9,14 @@
 //!    lane: compressed bodies with their tables and claims.
 //! 2. A request is put whenever the window is below its size: it may pass it by one request.
 //! 3. A detached output takes no more records until it has joined again.
+//! 4. With a spool, what the window has no room for goes there (`gate.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
+use super::gate::Gate;
 use super::request::Request;
 use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
@@ -45,6 +47,8 @@ pub struct Outlet {
     pub output: OutputId,
     /// What is counted.
     pub counters: OutletCounters,
+    /// The way to its spool, if it has one on the disk.
+    pub gate: Option<Arc<Gate>>,
     /// Boxed: there is room for far more than the window lets in.
     queue: ArrayQueue<Box<Request>>,
     window_max: u64,
@@ -97,6 +101,7 @@ impl Outlet {
         Self {
             output,
             counters,
+            gate: None,
             queue: ArrayQueue::new(REQUESTS_MAX),
             window_max,
             window: AtomicU64::new(0),
@@ -107,9 +112,23 @@ impl Outlet {
         }
     }
 
+    /// With the way to a spool.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Option<Arc<Gate>>) -> Self {
+        self.gate = gate;
+        self
+    }
+
     /// Whether a request may be put now.
     #[must_use]
     pub fn has_room(&self) -> bool {
+        match &self.gate {
+            None => self.window_has_room(),
+            Some(gate) => gate.has_room() || !gate.is_first() && self.window_has_room(),
+        }
+    }
+
+    fn window_has_room(&self) -> bool {
         self.window.load(Ordering::Acquire) < self.window_max && !self.queue.is_full()
     }
 
@@ -129,12 +148,17 @@ impl Outlet {
             .max(self.window_max)
     }
 
-    /// Puts a request and rings the lanes.
+    /// Puts a request and rings the lanes; or sends it to the spool.
     ///
     /// # Errors
-    /// Gives the request back when the queue is full; the caller holds it and tries again.
+    /// Gives the request back when there is no room; the caller holds it and tries again.
     #[expect(clippy::result_large_err, reason = "the request itself comes back")]
     pub fn put(&self, request: Request) -> Result<(), Request> {
+        if let Some(gate) = &self.gate
+            && (gate.is_first() || !self.window_has_room())
+        {
+            return gate.put(request);
+        }
         let bytes = request.held_bytes();
         // Counted first: a lane may take and release it before this returns.
         self.window.fetch_add(bytes, Ordering::AcqRel);
@@ -156,10 +180,25 @@ impl Outlet {
     pub fn release(&self, bytes: u64) {
         let before = self.window.fetch_sub(bytes, Ordering::AcqRel);
         let after = before - bytes;
+        if after == 0
+            && let Some(gate) = &self.gate
+        {
+            gate.ring();
+        }
         let has_room_again = before >= self.window_max && after < self.window_max;
         if has_room_again || (after == 0 && self.is_detached()) {
             self.others.iter().for_each(Bell::ring);
         }
+    }
+
+    /// Rings the encoders, who may have something for the spool.
+    pub fn ring_others(&self) {
+        self.others.iter().for_each(Bell::ring);
+    }
+
+    /// Rings the lanes.
+    pub fn ring_lanes(&self) {
+        self.lanes.ring();
     }
 
     /// Bytes held by what is sealed and not settled.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::gate::Loan;
 use crate::base::outputs::OutputId;
 use crate::base::time::Mono;
 use crate::ticket::Ticket;
@@ -31,12 +32,28 @@ pub struct Item {
     pub range: Range<u32>,
     /// Its stream, by place in [`Request::groups`]; 0 where the format has none.
     pub group: u32,
-    /// Place in [`Request::tickets`] of the last chunk that it has bytes of.
+    /// Place in [`Request::tickets`] of the last chunk that it has bytes of; of a spooled request, in its
+    /// origins.
     pub ticket: u32,
     /// How many tickets before that one it has bytes of too (a record joined over chunks).
     pub held: u16,
     /// Source lines it stands for.
     pub lines: u32,
+}
+
+impl Item {
+    /// The places of the tickets that it has bytes of.
+    #[must_use]
+    pub fn tickets(&self) -> Range<usize> {
+        let last = self.ticket as usize;
+        last.saturating_sub(usize::from(self.held))..last + 1
+    }
+
+    /// Bytes before compression.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.range.end.saturating_sub(self.range.start))
+    }
 }
 
 /// What a claim takes in a request, and in its lane, where its lines are counted.
@@ -64,7 +81,9 @@ pub struct Request {
     pub groups: Vec<Range<u32>>,
     /// The claims, settled when every item that names them is.
     pub tickets: Vec<Ticket>,
-    /// When the first record came in.
+    /// Where it came from a spool: what it owes there, and no ticket.
+    pub loan: Option<Loan>,
+    /// When the first record came in, or it came from the spool.
     pub opened: Mono,
 }
 

@@ -71,6 +71,7 @@ fn plan(windows: &[u64], batch_bytes: u64) -> Plan {
         batch_bytes: ByteSize(batch_bytes),
         linger_ms: 100,
         window_bytes: ByteSize(*window),
+        spool: crate::plan::Spool::Off,
         retry: Retry::default(),
         timeout_ms: 1,
     };

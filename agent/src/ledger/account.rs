@@ -97,6 +97,8 @@ pub struct OutputAccount {
     pub rejected_lines: u64,
     /// Lines that the plan does not send to it, as the stages say, or that were dropped beyond a rate.
     pub withheld_lines: u64,
+    /// Lines that went into its spool, as the disk thread says.
+    pub spooled_lines: u64,
     /// Lines that were settled though nobody says what became of them: never on purpose.
     pub unproven_lines: u64,
     /// Bytes beyond its settled ranges in the files there are.

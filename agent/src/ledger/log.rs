@@ -58,13 +58,19 @@ impl Log {
     /// Those who settled the claims must have said what became of each line.
     pub(super) fn prove(&mut self, spans: &[Span], output: OutputId, fates: LineFates) {
         let account = &mut self.account.outputs[output.index()];
-        let [delivered, rejected, withheld] =
-            [fates.delivered, fates.rejected, fates.withheld].map(u64::from);
+        let [delivered, rejected, withheld, spooled] = [
+            fates.delivered,
+            fates.rejected,
+            fates.withheld,
+            fates.spooled,
+        ]
+        .map(u64::from);
         account.delivered_lines += delivered;
         account.rejected_lines += rejected;
         account.withheld_lines += withheld;
+        account.spooled_lines += spooled;
         let lines: u64 = spans.iter().map(|span| u64::from(span.lines)).sum();
-        account.unproven_lines += lines.saturating_sub(delivered + rejected + withheld);
+        account.unproven_lines += lines.saturating_sub(delivered + rejected + withheld + spooled);
     }
 
     pub(super) fn settle(&mut self, span: &Span, output: OutputId) {

@@ -348,6 +348,14 @@ impl Ledger {
             .map_or(0, |file| file.marks[output.index()].watermark())
     }
 
+    /// The container log's name across restarts.
+    #[must_use]
+    pub fn name_of(&self, log: LogId) -> Option<Arc<str>> {
+        let inner = self.lock();
+        let log = inner.logs.get(&log)?;
+        Some(Arc::clone(&log.source.key))
+    }
+
     /// Whether nothing of the log is owed to the output. If something is, a notice will come.
     #[must_use]
     pub fn is_quiet(&self, log: LogId, output: OutputId) -> bool {

@@ -8,6 +8,7 @@
 
 pub mod allocator;
 mod resolve;
+pub mod store;
 #[cfg(test)]
 mod tests;
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! pool     max(limits.memory / 4 / buffer_bytes, 8 a reader) buffers of buffer_bytes
-//! windows  the sum of window_bytes of all outputs: compressed bodies, their tables, their claims
+//! windows  the sum of window_bytes of all outputs: compressed bodies, their tables, their claims;
+//!          with a spool in memory, its bytes; with one on the disk, 4 MiB on the way there and back
 //! batches  2 * batch_bytes an output and encoder: one that fills, one that is sealed
 //! joins    permits * 2 * record_bytes_max, a record of each stream: lines and parts over a chunk's end
 //!          permits = max(limits.memory / 8 / (2 * record_bytes_max), 2 a reader)
@@ -16,7 +17,7 @@
 
 use std::fmt;
 
-use super::Plan;
+use super::{Output, Plan};
 use crate::base::size::ByteSize;
 
 /// The pool has at least this many buffers a reader: fewer, and one slow encoder starves it.
@@ -116,7 +117,7 @@ impl Memory {
         let buffer = plan.limits.buffer_bytes.0.max(1);
         let buffers = (limit / 4 / buffer).max(BUFFERS_MIN.saturating_mul(readers.max(1) as u64));
         let outputs = || plan.outputs.iter();
-        let windows = sum(outputs().map(|output| output.window_bytes.0));
+        let windows = sum(outputs().map(Output::memory_bytes));
         let batch = sum(outputs().map(|output| output.batch_bytes.0));
         let batches = batch.saturating_mul(2).saturating_mul(encoders as u64);
         let pool = buffers.saturating_mul(buffer);

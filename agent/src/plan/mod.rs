@@ -22,7 +22,8 @@ use std::path::PathBuf;
 pub use glob::Glob;
 pub use input::{Input, InputKind, StartAt};
 pub use output::{
-    ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Template, TemplatePart,
+    AtCap, DiskSpool, ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, SPOOL_WAY_BYTES,
+    Spool, Template, TemplatePart,
 };
 pub use stage::{
     DropStage, JsonField, JsonStage, LabelField, MatchOp, Matcher, MultilineStage, Selector, Stage,

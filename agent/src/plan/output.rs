@@ -17,10 +17,72 @@ pub struct Output {
     pub linger_ms: u64,
     /// Bytes that what is sealed but not settled may hold; full = backpressure.
     pub window_bytes: ByteSize,
+    /// Where requests wait that the window has no room for.
+    pub spool: Spool,
     /// How failures are retried.
     pub retry: Retry,
     /// A whole request may take this many milliseconds.
     pub timeout_ms: u64,
+}
+
+/// Where requests wait that an output's window has no room for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Spool {
+    /// Nowhere: readers wait, or the output is detached and catches up from the files.
+    #[default]
+    Off,
+    /// So many bytes of memory more, beside the window.
+    Memory(ByteSize),
+    /// On the disk, below the state directory.
+    Disk(DiskSpool),
+}
+
+/// Bytes of requests under way to a spool on the disk and, as many again, back from it.
+pub const SPOOL_WAY_BYTES: u64 = 2 << 20;
+
+/// A spool on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSpool {
+    /// Bytes that it may take there.
+    pub bytes_max: ByteSize,
+    /// What is done when it has them.
+    pub at_cap: AtCap,
+    /// Percent of the output's bytes that live requests have while a backlog is sent; 0 = in order.
+    pub live_share: u8,
+    /// The spool of an output that is no more: its requests are this one's.
+    pub adopt: Option<String>,
+}
+
+/// What is done when a spool is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtCap {
+    /// The output is detached, and catches up from the files.
+    #[default]
+    Wait,
+    /// The oldest requests are given up, counted.
+    DropOldest,
+    /// What comes is given up, counted.
+    DropNewest,
+}
+
+impl Output {
+    /// Bytes that its requests may hold in memory.
+    #[must_use]
+    pub const fn memory_bytes(&self) -> u64 {
+        match self.spool {
+            Spool::Disk(_) => self.window().saturating_add(2 * SPOOL_WAY_BYTES),
+            Spool::Off | Spool::Memory(_) => self.window(),
+        }
+    }
+
+    /// Bytes that its window may hold.
+    #[must_use]
+    pub const fn window(&self) -> u64 {
+        match self.spool {
+            Spool::Memory(more) => self.window_bytes.0.saturating_add(more.0),
+            Spool::Off | Spool::Disk(_) => self.window_bytes.0,
+        }
+    }
 }
 
 /// How failures are retried: without end, from `min_ms` to `max_ms` apart, jittered.

@@ -7,8 +7,8 @@
 use std::fmt::Display;
 
 use super::{
-    DropStage, IoChoice, JsonField, MatchOp, Output, OutputKind, Pipeline, Plan, RungChoice,
-    Selector, Stage, StartAt, Step, Template, TemplatePart, TimestampFormat, secret,
+    AtCap, DropStage, IoChoice, JsonField, MatchOp, Output, OutputKind, Pipeline, Plan, RungChoice,
+    Selector, Spool, Stage, StartAt, Step, Template, TemplatePart, TimestampFormat, secret,
 };
 use crate::base::outputs::OutputId;
 use crate::plan::{InputKind, OverRate};
@@ -425,10 +425,34 @@ impl Page<'_> {
         self.line(4, format!("batch_bytes: {}", output.batch_bytes));
         self.line(4, format!("linger: {}", duration(output.linger_ms)));
         self.line(4, format!("window_bytes: {}", output.window_bytes));
+        self.spool(&output.spool);
         self.line(4, "retry:");
         self.line(6, format!("min: {}", duration(output.retry.min_ms)));
         self.line(6, format!("max: {}", duration(output.retry.max_ms)));
         self.line(4, format!("timeout: {}", duration(output.timeout_ms)));
+    }
+
+    fn spool(&mut self, spool: &Spool) {
+        let disk = match spool {
+            Spool::Off => return,
+            Spool::Memory(bytes) => {
+                self.line(4, "spool:");
+                return self.line(6, format!("memory: {bytes}"));
+            }
+            Spool::Disk(disk) => disk,
+        };
+        self.line(4, "spool:");
+        self.line(6, format!("disk: {}", disk.bytes_max));
+        let at_cap = match disk.at_cap {
+            AtCap::Wait => "wait",
+            AtCap::DropOldest => "drop_oldest",
+            AtCap::DropNewest => "drop_newest",
+        };
+        self.line(6, format!("at_cap: {at_cap}"));
+        self.line(6, format!("live_share: {}", disk.live_share));
+        if let Some(adopt) = &disk.adopt {
+            self.line(6, format!("adopt: {}", scalar(adopt)));
+        }
     }
 }
 

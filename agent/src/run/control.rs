@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::alarm::Alarm;
 use super::disk::Disk;
 use super::once::Once;
+use super::spools::Spools;
 use super::state::State;
 use super::status::Status;
 use super::threads::{News, Threads};
@@ -83,7 +84,7 @@ pub(super) async fn control(
     once_ms: Option<u64>,
 ) -> anyhow::Result<bool> {
     let Start {
-        threads,
+        mut threads,
         listener,
         guard,
         state,
@@ -98,7 +99,9 @@ pub(super) async fn control(
         &threads.control,
     ))));
     threads.ledger.on_change(bell.clone());
-    let disk = Disk::start(state.positions_path(), &threads, bell.clone(), &registry)?;
+    let spools = Spools::of(plan, &threads.outlets, &threads.ledger, &registry);
+    let path = state.positions_path();
+    let disk = Disk::start(path, spools, &mut threads, bell.clone(), &registry)?;
     let deliverer = Arc::new(Mutex::new(Deliverer::new(
         plan,
         threads.outlets.clone(),

@@ -2,19 +2,22 @@
 //!
 //! ```text
 //! control: write(positions) -> [one job] -> disk: replace the file -> failed: control tries again
+//! gates:   requests, ended loans          -> disk: a turn of each spool
 //! ```
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, TrySendError};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use crossbeam_utils::sync::Parker;
 
 use super::health::Beating;
-use super::threads::Threads;
+use super::spools::Spools;
+use super::threads::{Threads, park};
 use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
 use crate::base::quiet::Quiet;
@@ -27,6 +30,8 @@ use crate::machine::MachineFiles;
 #[derive(Debug)]
 pub(super) struct Disk {
     jobs: mpsc::SyncSender<Snapshot>,
+    /// Rings the thread.
+    bell: Bell,
     unwritten: Arc<AtomicBool>,
     /// Told after each job, and gone with the thread.
     done: mpsc::Receiver<()>,
@@ -44,13 +49,14 @@ struct Writer {
 }
 
 impl Disk {
-    /// Starts the thread that writes the positions file at `path`.
+    /// Starts the thread that writes the positions file at `path`, and keeps `spools`.
     ///
     /// # Errors
     /// The system's: no thread is to be had.
     pub(super) fn start(
         path: PathBuf,
-        threads: &Threads,
+        spools: Spools,
+        threads: &mut Threads,
         control: Bell,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
@@ -72,20 +78,14 @@ impl Disk {
             quiet: Quiet::default(),
         };
         let (tell, done) = mpsc::sync_channel(1);
+        let (parker, bell) = threads.disk();
         thread::Builder::new()
             .name("disk".to_owned())
-            .spawn(move || {
-                writer.beat.park(true);
-                while let Ok(positions) = jobs.recv() {
-                    writer.beat.turn();
-                    writer.write(&positions);
-                    writer.beat.park(true);
-                    let _ = tell.try_send(());
-                }
-            })
+            .spawn(move || writer.run(spools, &parker, &jobs, &tell))
             .context("start the disk thread")?;
         Ok(Self {
             jobs: sender,
+            bell,
             unwritten,
             done,
         })
@@ -94,7 +94,9 @@ impl Disk {
     /// Has the positions written soon; says no while the disk is behind.
     #[must_use]
     pub(super) fn write(&self, positions: Snapshot) -> bool {
-        self.jobs.try_send(positions).is_ok()
+        let sent = self.jobs.try_send(positions).is_ok();
+        self.bell.ring();
+        sent
     }
 
     /// Whether a write has failed since the last call.
@@ -119,8 +121,10 @@ impl Disk {
                 }
                 job = Some(positions);
             }
+            self.bell.ring();
         }
         drop(self.jobs);
+        self.bell.ring();
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.done.recv_timeout(left) {
@@ -133,6 +137,34 @@ impl Disk {
 }
 
 impl Writer {
+    fn run(
+        &mut self,
+        mut spools: Spools,
+        parker: &Parker,
+        jobs: &mpsc::Receiver<Snapshot>,
+        tell: &mpsc::SyncSender<()>,
+    ) {
+        spools.take_up();
+        loop {
+            self.beat.turn();
+            let job = jobs.try_recv();
+            if let Ok(positions) = &job {
+                self.write(positions);
+                let _ = tell.try_send(());
+            }
+            let now = self.clock.mono();
+            let turn = spools.turn(now, self.clock.wall());
+            if job.is_ok() || turn.progress {
+                continue;
+            }
+            if matches!(job, Err(TryRecvError::Disconnected)) {
+                return spools.end(self.clock.mono());
+            }
+            self.beat.park(true);
+            park(parker, now, turn.deadline);
+        }
+    }
+
     fn write(&mut self, positions: &Snapshot) {
         let files = MachineFiles::default();
         let written = files.replace_by(&self.path, |file| positions.write_to(file));

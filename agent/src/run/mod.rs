@@ -19,6 +19,7 @@ mod descriptors;
 mod disk;
 mod health;
 mod once;
+mod spools;
 mod state;
 mod status;
 mod threads;
@@ -55,6 +56,7 @@ pub fn run(plan: Plan, options: Options) -> anyhow::Result<bool> {
     let registry = Arc::new(Registry::default());
     let state = state::State::take(&plan.state, options.once_ms.is_some())?;
     let positions = state.load_positions(&registry);
+    spools::prepare(&plan);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -20,7 +20,7 @@ use crate::base::outputs::OutputId;
 use crate::base::pool::{Permits, Pool};
 use crate::base::time::{Clock, MachineClock, Mono};
 use crate::discover::Event;
-use crate::encode::{Outlet, Worker};
+use crate::encode::{Gate, Outlet, Worker};
 use crate::ledger::Ledger;
 use crate::ledger::positions::Positions;
 use crate::machine::MachineFiles;
@@ -104,6 +104,9 @@ pub(super) struct Threads {
     stop_encoders: Arc<AtomicBool>,
     reader_bells: Vec<Bell>,
     encoder_bells: Vec<Bell>,
+    /// The disk thread waits with it, once it is there.
+    disk: Option<Parker>,
+    disk_bell: Bell,
     readers: Vec<JoinHandle<()>>,
     asker: Asker,
     encoders: Vec<JoinHandle<()>>,
@@ -197,19 +200,16 @@ impl Threads {
             .collect();
         let reader_bells: Vec<Bell> = rings.iter().map(|(_, bell)| bell.bell()).collect();
         let lanes = Bell::new(Arc::new(NotifyBell(Arc::clone(&control))));
+        let disk = Parker::new();
+        let disk_bell = Bell::new(Arc::new(ParkBell(disk.unparker().clone())));
         let outlets: Vec<Arc<Outlet>> = (plan.outputs.iter().enumerate())
             .map(|(i, output)| {
                 let bells = encoder_bells.iter().chain(&reader_bells).cloned().collect();
                 let id = OutputId(i as u8);
-                let window = output.window_bytes.0;
-                Arc::new(Outlet::new(
-                    id,
-                    &output.name,
-                    window,
-                    lanes.clone(),
-                    bells,
-                    registry,
-                ))
+                let window = output.window();
+                let (name, lanes) = (&output.name, lanes.clone());
+                let outlet = Outlet::new(id, name, window, lanes, bells, registry);
+                Arc::new(outlet.with_gate(Gate::of(&output.spool, &disk_bell)))
             })
             .collect();
         let names = plan
@@ -294,10 +294,17 @@ impl Threads {
             stop_encoders,
             reader_bells,
             encoder_bells,
+            disk: Some(disk),
+            disk_bell,
             readers: reader_threads,
             asker,
             encoders: encoder_threads,
         })
+    }
+
+    /// What the disk thread waits with, and what rings it; once.
+    pub(super) fn disk(&mut self) -> (Parker, Bell) {
+        (self.disk.take().unwrap_or_default(), self.disk_bell.clone())
     }
 
     /// Rings each reader.
@@ -452,7 +459,8 @@ fn encode(
     }
 }
 
-fn park(parker: &Parker, now: Mono, until: Option<Mono>) {
+/// Waits for the parker's bell, or until then.
+pub(super) fn park(parker: &Parker, now: Mono, until: Option<Mono>) {
     match until {
         None => parker.park(),
         Some(until) => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{Encoding, Item};
+use crate::encode::{Encoding, Item, Origin};
 
 /// A request without its claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Entry {
     pub encoding: Encoding,
     /// Bytes before compression.
     pub inflated: u64,
-    /// Its items in body order; they name no ticket.
+    /// Its items in body order; they name origins in place of tickets.
     pub items: Vec<Item>,
     /// Loki's streams, as in a request.
     pub groups: Vec<Range<u32>>,
@@ -33,17 +33,6 @@ pub struct Entry {
     pub origins: Vec<Origin>,
     /// When it was spooled, in Unix seconds.
     pub secs: u32,
-}
-
-/// A container log's share in an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// The container log's name across restarts.
-    pub log: Arc<str>,
-    /// Its lines.
-    pub lines: u32,
-    /// Their bytes in the body before compression.
-    pub bytes: u64,
 }
 
 impl Entry {
@@ -63,8 +52,8 @@ struct Head {
     encoder: u16,
     encoding: Code,
     inflated: u64,
-    /// Start, length, group, lines.
-    items: Vec<(u32, u32, u32, u32)>,
+    /// Start, length, group, origin, lines.
+    items: Vec<(u32, u32, u32, u32, u32)>,
     /// Start, length.
     groups: Vec<(u32, u32)>,
     origins: Vec<Origin>,
@@ -83,7 +72,7 @@ pub(super) fn head_of(entry: &Entry) -> Result<Vec<u8>, postcard::Error> {
     let span = |range: &Range<u32>| (range.start, range.end.saturating_sub(range.start));
     let item = |item: &Item| {
         let (start, length) = span(&item.range);
-        (start, length, item.group, item.lines)
+        (start, length, item.group, item.ticket, item.lines)
     };
     postcard::to_stdvec(&Head {
         tenant: entry.tenant.clone(),
@@ -104,11 +93,11 @@ pub(super) fn head_of(entry: &Entry) -> Result<Vec<u8>, postcard::Error> {
 pub(super) fn entry_of(head: &[u8], body: Bytes, secs: u32) -> Option<Entry> {
     let head: Head = postcard::from_bytes(head).ok()?;
     let span = |(start, length): (u32, u32)| Some(start..start.checked_add(length)?);
-    let item = |(start, length, group, lines)| {
+    let item = |(start, length, group, origin, lines)| {
         Some(Item {
             range: span((start, length))?,
             group,
-            ticket: 0,
+            ticket: origin,
             held: 0,
             lines,
         })

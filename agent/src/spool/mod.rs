@@ -18,11 +18,16 @@
 
 pub mod entry;
 mod frame;
+pub mod keeper;
 pub mod queue;
 mod segment;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-pub use entry::{Entry, Origin};
-pub use queue::{Backlog, Damage, Id, Spool};
+pub use entry::Entry;
+pub use keeper::{Keeper, kind_of};
+pub use queue::{Backlog, Damage, Spool};
+pub use segment::{name_of as segment_name, number_of as segment_number};
+pub use walk::is_of_kind;

@@ -5,21 +5,15 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::entry::{Entry, Origin, entry_of, head_of};
+use super::entry::{Entry, entry_of, head_of};
 use super::frame::{FRAME_BYTES, Header, SETTLED, STATE_AT};
 use super::segment::{ASIDE, Segment, Slot, State, aside_of, name_of, number_of};
 use super::walk::{Found, PREFIX_BYTES, Whose, prefix, walk, whose};
 use crate::base::store::Store;
+use crate::encode::{Origin, SpoolId};
 
 /// Segments that could not be read wholly are kept for a look, this many.
 const ASIDE_MAX: usize = 8;
-
-/// A frame that is lent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id {
-    segment: u64,
-    place: u32,
-}
 
 /// What waits in a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -259,7 +253,7 @@ impl<S: Store> Spool<S> {
     }
 
     /// The oldest entry that nobody has. What is damaged on the way is counted.
-    pub fn lend(&mut self) -> Option<(Id, Entry)> {
+    pub fn lend(&mut self) -> Option<(SpoolId, Entry)> {
         loop {
             let mut segments = self.segments.iter();
             let waits = |segment: &Segment<S::File>| segment.owed > segment.lent && !segment.sick;
@@ -278,7 +272,7 @@ impl<S: Store> Spool<S> {
     }
 
     /// The first entry of a segment that nobody has; none where what is owed cannot be read.
-    fn lend_of(&mut self, number: u64) -> io::Result<Option<(Id, Entry)>> {
+    fn lend_of(&mut self, number: u64) -> io::Result<Option<(SpoolId, Entry)>> {
         self.index(number)?;
         let Some(segment) = self.segments.get_mut(&number) else {
             return Ok(None);
@@ -314,7 +308,7 @@ impl<S: Store> Spool<S> {
         segment.lent += 1;
         let place = u32::try_from(place).unwrap_or(u32::MAX);
         let segment = number;
-        Ok(Some((Id { segment, place }, entry)))
+        Ok(Some((SpoolId { segment, place }, entry)))
     }
 
     /// Has a segment's slots at hand.
@@ -342,7 +336,7 @@ impl<S: Store> Spool<S> {
     }
 
     /// A lent entry was delivered, or rejected and counted.
-    pub fn settle(&mut self, id: Id) {
+    pub fn settle(&mut self, id: SpoolId) {
         let Some(slot) = self.end_loan(id, State::Settled) else {
             return;
         };
@@ -359,7 +353,7 @@ impl<S: Store> Spool<S> {
     }
 
     /// A lent entry was not delivered: it is lent again.
-    pub fn give_back(&mut self, id: Id) {
+    pub fn give_back(&mut self, id: SpoolId) {
         if self.end_loan(id, State::Owed).is_some()
             && let Some(segment) = self.segments.get_mut(&id.segment)
         {
@@ -368,7 +362,7 @@ impl<S: Store> Spool<S> {
     }
 
     /// Gives the slot of what was lent, as it is now; none for what was not.
-    fn end_loan(&mut self, id: Id, state: State) -> Option<Slot> {
+    fn end_loan(&mut self, id: SpoolId, state: State) -> Option<Slot> {
         let segment = self.segments.get_mut(&id.segment)?;
         let slot = segment.slots.as_mut()?.get_mut(id.place as usize)?;
         if slot.state != State::Lent {

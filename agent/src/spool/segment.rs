@@ -90,7 +90,9 @@ impl Slot {
     }
 }
 
-pub(super) fn name_of(number: u64) -> String {
+/// The name of a segment's file.
+#[must_use]
+pub fn name_of(number: u64) -> String {
     format!("{number:016x}{SEGMENT}")
 }
 
@@ -98,7 +100,9 @@ pub(super) fn aside_of(number: u64) -> String {
     format!("{number:016x}{ASIDE}")
 }
 
-pub(super) fn number_of(name: &str) -> Option<u64> {
+/// The number of a segment, by its file's name.
+#[must_use]
+pub fn number_of(name: &str) -> Option<u64> {
     let number = u64::from_str_radix(name.strip_suffix(SEGMENT)?, 16).ok()?;
     (name_of(number) == name).then_some(number)
 }

@@ -12,17 +12,17 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::store::Store;
-use crate::encode::{Encoding, Item};
+use crate::encode::{Encoding, Item, Origin, SpoolId};
 
 const KIND: [u8; 4] = *b"test";
 
 /// So small that most runs have several.
 const SEGMENT_BYTES: u64 = 700;
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Disk(Rc<RefCell<State>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     files: BTreeMap<String, Content>,
     /// Taken out, and perhaps there again after a crash.
@@ -30,13 +30,13 @@ struct State {
     ills: Ills,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     now: Vec<u8>,
     synced: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Ills {
     /// Bytes that may still be written.
     room: Option<usize>,
@@ -278,7 +278,7 @@ struct Model {
     owed: BTreeSet<u64>,
     /// Those that may come without being owed: settled before a crash, or of an append that failed.
     may_come: BTreeSet<u64>,
-    lent: Vec<(Id, u64)>,
+    lent: Vec<(SpoolId, u64)>,
     damage: Damage,
     /// Bytes were flipped or files lost.
     spoiled: bool,

@@ -64,6 +64,14 @@ pub(super) fn whose<S: Store>(store: &S, file: &S::File, kind: [u8; 4]) -> io::R
     })
 }
 
+/// Whether the file is a segment of this kind.
+///
+/// # Errors
+/// The system's.
+pub fn is_of_kind<S: Store>(store: &S, name: &str, kind: [u8; 4]) -> io::Result<bool> {
+    Ok(whose(store, &store.open(name)?, kind)? == Whose::Ours)
+}
+
 /// What stands in a segment at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {

@@ -55,6 +55,8 @@ pub enum LineFate {
     Rejected,
     /// On purpose it does not go there: by the plan, beyond a rate, or as the rest of a cut record.
     Withheld,
+    /// It is in the output's spool, on the disk.
+    Spooled,
 }
 
 /// Lines by their fate. A record that lies in several tickets counts in each of them with all its
@@ -67,6 +69,8 @@ pub struct LineFates {
     pub rejected: u32,
     /// Not sent there on purpose.
     pub withheld: u32,
+    /// In its spool.
+    pub spooled: u32,
 }
 
 /// Who is told how a ticket ended, once an output.
@@ -98,7 +102,7 @@ struct Debt {
     /// Claims outstanding.
     claims: AtomicU32,
     /// Lines by [`LineFate`].
-    fates: [AtomicU32; 3],
+    fates: [AtomicU32; 4],
 }
 
 impl Owed {
@@ -109,6 +113,7 @@ impl Owed {
             delivered: of(LineFate::Delivered),
             rejected: of(LineFate::Rejected),
             withheld: of(LineFate::Withheld),
+            spooled: of(LineFate::Spooled),
         }
     }
 }

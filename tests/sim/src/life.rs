@@ -163,7 +163,7 @@ impl Life {
         let outlets: Vec<Arc<Outlet>> = (plan.outputs.iter().enumerate())
             .map(|(place, output)| {
                 let all = [bells(&palms), bells(&ears)].concat();
-                let (id, window) = (OutputId(place as u8), output.window_bytes.0);
+                let (id, window) = (OutputId(place as u8), output.window());
                 Arc::new(Outlet::new(
                     id,
                     &output.name,

@@ -205,8 +205,20 @@ sections! {
         "linger": "duration", "100ms", "A batch is sealed this long after its first line.";
         "window_bytes": "size", "6MiB",
             "Bytes held by what is sealed but not settled (compressed bodies, their tables of lines, the claims on what was read), at least 4 times `limits.buffer_bytes`; when full, the output holds up its readers.";
+        "spool": "map", "none",
+            "Where requests wait that the window has no room for; without it the output is detached then, and catches up from the files.";
         "retry": "map", "see below", "How failures are retried, without end.";
         "timeout": "duration", "30s", "How long a whole request may take.";
+    }
+    /// A spool.
+    SPOOL = "outputs.NAME.spool" {
+        "memory": "size", "one of", "Memory beside the window; lost at a restart, and then read again from the files.";
+        "disk": "size, at least 64MiB", "one of", "Bytes on the disk, below `state`; nothing is written while the window has room.";
+        "at_cap": "`wait`, `drop_oldest` or `drop_newest`", "wait",
+            "What is done when it is full: the output is detached and catches up from the files, or lines are given up, counted.";
+        "live_share": "number, 0 to 90", "0 (Loki), 50 (Elasticsearch)",
+            "Percent of the bytes that what is new has while the backlog is sent; 0 = all in order. Loki refuses an entry that is an hour older than the newest of its stream.";
+        "adopt": "name", "none", "An output that is no more: what its spool holds is sent by this one, which must be of the same kind.";
     }
     /// Retry.
     RETRY = "outputs.NAME.retry" {

@@ -13,6 +13,7 @@ pub mod keys;
 mod names;
 mod outputs;
 mod selector;
+mod spool;
 mod stages;
 
 use std::net::SocketAddr;

@@ -10,7 +10,7 @@ use crate::config::fields::{self, Fields};
 use crate::config::suggest;
 use crate::config::tree::{Key, Node, Value};
 use crate::plan::{
-    ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Template, TemplatePart,
+    ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Spool, Template, TemplatePart,
 };
 
 /// Compressed bytes that an output may hold, unless it says otherwise.
@@ -35,6 +35,10 @@ pub(super) fn output(key: &Key, node: &Node, report: &mut Report<'_>) -> Option<
     let batch_bytes = map.size("batch_bytes", batch, 1 << 10..=64 << 20, report);
     let linger_ms = map.duration("linger", LINGER_MS, 0, report);
     let window_bytes = map.size("window_bytes", WINDOW_BYTES, 1 << 10..=16 << 30, report);
+    let spool = match &kind {
+        Some(kind) => super::spool::spool(map.get("spool"), kind, report),
+        None => Spool::Off,
+    };
     let timeout_ms = map.duration("timeout", TIMEOUT_MS, 1, report);
     let retry = match map.get("retry") {
         Some(node) => retry(node, report),
@@ -46,6 +50,7 @@ pub(super) fn output(key: &Key, node: &Node, report: &mut Report<'_>) -> Option<
         batch_bytes,
         linger_ms,
         window_bytes,
+        spool,
         retry,
         timeout_ms,
     })
