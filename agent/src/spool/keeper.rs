@@ -27,7 +27,7 @@ use crate::ledger::Ledger;
 use crate::plan::{AtCap, DiskSpool, OutputKind};
 use crate::ticket::{LineFate, Ticket};
 
-/// A segment is closed at this size.
+/// A segment is closed at this size, or at a sixteenth of what the spool may take.
 const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// Requests written by one fdatasync at the most.
@@ -81,7 +81,7 @@ impl<S: Store> Keeper<S> {
         registry: &Arc<Registry>,
     ) -> Self {
         let mut keeper = Self {
-            spool: Spool::open(store, kind, SEGMENT_BYTES),
+            spool: Spool::open(store, kind, SEGMENT_BYTES.min(plan.bytes_max.0 / 16)),
             outlet,
             ledger,
             bytes_max: plan.bytes_max.0,

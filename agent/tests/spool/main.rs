@@ -186,7 +186,7 @@ fn at_its_cap_the_oldest_or_the_newest_are_given_up_and_counted() {
     const MORE: usize = 400;
     for policy in ["drop_oldest", "drop_newest", "wait"] {
         let (bed, sink) = (Bed::new(policy), Sink::start(Manner::Silent));
-        let mut setup = spooling(&sink.loki(), &format!("disk: 64MiB, at_cap: {policy}"));
+        let mut setup = spooling(&sink.loki(), &format!("disk: 16MiB, at_cap: {policy}"));
         // Texts that do not compress: the least cap is some segments.
         setup.more = "limits: {buffer_bytes: 64KiB, grace: 200ms, memory: 64MiB}";
         setup.outputs[0].1 = setup.outputs[0].1.replace(
@@ -198,7 +198,7 @@ fn at_its_cap_the_oldest_or_the_newest_are_given_up_and_counted() {
         let (mut noise, mut lines) = (Random::new(1), 0);
         let dropped = "tailwake_spool_dropped_lines_total";
         let full = |agent: &Agent| match policy {
-            "wait" => agent.metric("tailwake_spool_bytes", &[]) >= 64 << 20,
+            "wait" => agent.metric("tailwake_spool_bytes", &[]) >= 16 << 20,
             _ => agent.metric(dropped, &[]) > 0,
         };
         while !full(&agent) {

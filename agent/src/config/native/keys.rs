@@ -213,7 +213,7 @@ sections! {
     /// A spool.
     SPOOL = "outputs.NAME.spool" {
         "memory": "size", "one of", "Memory beside the window; lost at a restart, and then read again from the files.";
-        "disk": "size, at least 64MiB", "one of", "Bytes on the disk, below `state`; nothing is written while the window has room.";
+        "disk": "size, at least 16MiB", "one of", "Bytes on the disk, below `state`; nothing is written while the window has room.";
         "at_cap": "`wait`, `drop_oldest` or `drop_newest`", "wait",
             "What is done when it is full: the output is detached and catches up from the files, or lines are given up, counted.";
         "live_share": "number, 0 to 90", "0 (Loki), 50 (Elasticsearch)",

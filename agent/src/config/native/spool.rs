@@ -15,7 +15,7 @@ const AT_CAP: [(&str, AtCap); 3] = [
 ];
 
 /// Fewer bytes would be some segments only.
-const DISK_MIN: u64 = 64 << 20;
+const DISK_MIN: u64 = 16 << 20;
 
 /// Percent that live requests have at the most: a backlog must come to an end.
 const LIVE_SHARE_MAX: u64 = 90;
