@@ -14,6 +14,7 @@ pub mod certificates;
 mod connection;
 pub mod forward;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -99,7 +100,8 @@ struct State {
     written: AtomicU64,
     accepted: AtomicU64,
     stop: AtomicBool,
-    sockets: Mutex<Vec<TcpStream>>,
+    /// By number of their connection.
+    sockets: Mutex<BTreeMap<u64, TcpStream>>,
 }
 
 /// A running server.
@@ -156,9 +158,7 @@ impl FaultServer {
     /// How it behaves from the next request on; what hangs is cut.
     pub fn behave(&self, manner: Manner) {
         *lock(&self.state.manner) = manner;
-        for socket in lock(&self.state.sockets).drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        cut(&self.state);
     }
 
     /// From now on a push must bear this `Authorization`.
@@ -227,18 +227,24 @@ fn accept(listener: &TcpListener, state: &Arc<State>, tls: Option<&Arc<ServerCon
         let Ok(kept) = socket.try_clone() else {
             continue;
         };
-        lock(&state.sockets).push(kept);
+        lock(&state.sockets).insert(number, kept);
         threads.push(std::thread::spawn(move || {
             // A connection that ends in the midst of things is what this server is for.
             let _ = connection::serve(socket, tls, number, &shared);
+            // The last handle: what was set to be reset is reset now.
+            lock(&shared.sockets).remove(&number);
         }));
         threads.retain(|thread| !thread.is_finished());
     }
-    for socket in lock(&state.sockets).drain(..) {
-        let _ = socket.shutdown(Shutdown::Both);
-    }
+    cut(state);
     for thread in threads {
         let _ = thread.join();
+    }
+}
+
+fn cut(state: &State) {
+    for socket in lock(&state.sockets).values() {
+        let _ = socket.shutdown(Shutdown::Both);
     }
 }
 
