@@ -38,7 +38,7 @@ pub(crate) fn texts(server: &FaultServer, pod: &str) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut texts = Vec::new();
     for request in server.taken() {
-        let arrived = if request.target().starts_with("/loki") {
+        let arrived = if request.target().contains("/loki/") {
             sink::pushed(&request.body)
         } else {
             let gzip = request.header("content-encoding");

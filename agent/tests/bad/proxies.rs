@@ -128,3 +128,46 @@ fn a_proxy_that_wants_to_know_who_it_is_is_named() {
     assert!(!agent.said().contains("wrong-one"));
     agent.kill();
 }
+
+#[test]
+fn an_https_proxy_is_spoken_to_in_tls_and_looks_the_name_up() {
+    let authority = Authority::new("ours").unwrap();
+    let config = authority
+        .sign("127.0.0.1")
+        .unwrap()
+        .server(Versions::All)
+        .unwrap();
+    // Proxy and server in one.
+    let server = FaultServer::start_tls(Manner::Good, config).unwrap();
+    let output = format!(
+        "loki: {{url: \"http://nowhere.invalid:3100/loki/api/v1/push\"}}, \
+         proxy: \"https://joe:s3cr3t@{}\", tls: {{ca: \"{}\"}}",
+        server.address(),
+        authority.pem().replace('\n', "\\n")
+    );
+    check("secure", &server, &setup(output, Vec::new()));
+    for request in server.taken() {
+        assert_eq!(
+            request.target(),
+            "http://nowhere.invalid:3100/loki/api/v1/push"
+        );
+        assert_eq!(request.header("proxy-authorization"), Some(JOE));
+    }
+}
+
+#[test]
+fn a_proxy_that_does_not_answer_to_connect_is_given_up_and_named() {
+    let proxy = FaultServer::start(Manner::HangRead).unwrap();
+    let output = format!(
+        "loki: {{url: \"https://nowhere.invalid/loki/api/v1/push\"}}, connect_timeout: 100ms, \
+         proxy: \"http://{}\"",
+        proxy.address()
+    );
+    let bed = Bed::new("silent-proxy");
+    let mut agent = Agent::start(&bed, &setup(output, Vec::new()));
+    bed.write("good", "good", LINES);
+    let place = proxy.address();
+    let words = format!("by the proxy {place}: no answer to CONNECT in 100 ms");
+    agent.awaits("it says which proxy", |agent| agent.said().contains(&words));
+    agent.kill();
+}

@@ -241,3 +241,32 @@ fn words(output: &Output, proxies: &Matcher, targets: &[Uri]) -> Arc<[Secret]> {
     }
     words.into()
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::super::tests::output;
+    use super::*;
+
+    #[test]
+    fn connections_are_kept_for_five_minutes_and_tls_is_set_up_when_it_is_needed() {
+        let mut output = output("http://h/p");
+        output.http.tls.insecure_skip_verify = true;
+        let mut client = Client::new(&output, MachineClock::new());
+        let mut pools = |ms, is_tls| {
+            let now = Mono(0).plus_ms(ms);
+            client.refresh(now, is_tls, &mut None).unwrap();
+            let pools = client.pools.as_ref().unwrap();
+            (pools.made, pools.tls)
+        };
+        let first = (Mono(0), None);
+        assert_eq!(pools(0, false), first);
+        assert_eq!(pools(CONNECTION_AGE_MS - 1, false), first);
+        let second = (Mono(0).plus_ms(CONNECTION_AGE_MS), None);
+        assert_eq!(pools(CONNECTION_AGE_MS, false), second);
+        let third = (Mono(0).plus_ms(CONNECTION_AGE_MS + 1), Some(1));
+        assert_eq!(pools(CONNECTION_AGE_MS + 1, true), third);
+        // Both kinds go by it from now on.
+        assert_eq!(pools(CONNECTION_AGE_MS + 2, false), third);
+    }
+}

@@ -27,7 +27,7 @@ impl Ring for Woken {
 }
 
 /// An output that goes straight to `url`.
-fn output(url: &str) -> Output {
+pub(super) fn output(url: &str) -> Output {
     Output {
         name: "out".to_owned(),
         kind: OutputKind::Loki(LokiOutput {

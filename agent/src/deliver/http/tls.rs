@@ -91,8 +91,9 @@ fn config(plan: &Tls, files: &[Vec<u8>], roots: &mut Roots) -> Result<Arc<Client
     let (cert, key) = (own.cert_file.display(), own.key_file.display());
     let mut next = || files.next().map_or(&[][..], Vec::as_slice);
     let certs = certificates(next(), &format!("{cert} (`tls.cert_file`)"))?;
+    // What the parser says could hold a line of the file.
     let secret = PrivateKeyDer::from_pem_slice(next())
-        .map_err(|why| format!("read {key} (`tls.key_file`): no private key as PEM: {why}"))?;
+        .map_err(|_| format!("read {key} (`tls.key_file`): no private key as PEM in it"))?;
     let config = builder
         .with_client_auth_cert(certs, secret)
         .map_err(|why| format!("use {cert} with the key in {key}: {why}"))?;
