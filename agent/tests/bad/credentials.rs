@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use harness::fault::certificates::{Authority, Versions};
 use harness::fault::{FaultServer, Manner};
 
 use crate::agent::{Agent, Setup};
@@ -177,13 +178,19 @@ fn a_token_is_fetched_once_and_again_when_it_is_refused() {
 #[test]
 fn a_token_whose_end_is_near_is_fetched_again_and_secrets_may_go_in_the_body() {
     let (bed, server) = (Bed::new("short"), FaultServer::start(Manner::Good).unwrap());
-    // No life at all: one for each request.
-    server.grant("token", 0);
+    let authority = Authority::new("ours").unwrap();
+    let config = authority.sign("127.0.0.1").unwrap();
+    let config = config.server(Versions::All).unwrap();
+    let endpoint = FaultServer::start_tls(Manner::Good, config).unwrap();
+    // No life at all: one for each request. The server's name is not the endpoint's.
+    endpoint.grant("token", 0);
     let oauth2 = format!(
-        "{}, batch_bytes: 2KiB, auth: {{oauth2: {{token_url: \"http://{}/token\", client_id: me, \
+        "{}, batch_bytes: 2KiB, tls: {{ca: \"{}\", server_name: other.example.org}}, \
+         auth: {{oauth2: {{token_url: \"https://{}/token\", client_id: me, \
          client_secret: s3cr3t, client_auth: body}}}}",
         loki(&server),
-        server.address()
+        authority.pem().replace('\n', "\\n"),
+        endpoint.address()
     );
     let sink = Sink::start(sink::Manner::Good);
     let mut setup = Setup::to(&sink);
@@ -192,7 +199,7 @@ fn a_token_whose_end_is_near_is_fetched_again_and_secrets_may_go_in_the_body() {
     let lines = bed.write("good", "one", LINES);
     agent.awaits("all of it has come", |_| texts(&server, "good") == lines);
     agent.end();
-    let (tokens, taken) = (server.tokens(), server.taken());
+    let (tokens, taken) = (endpoint.tokens(), server.taken());
     assert_eq!(tokens.len(), taken.len());
     let form = String::from_utf8_lossy(&tokens[0].body).into_owned();
     let want = "grant_type=client_credentials&client_id=me&client_secret=s3cr3t";

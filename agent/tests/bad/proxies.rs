@@ -125,6 +125,11 @@ fn a_proxy_that_wants_to_know_who_it_is_is_named() {
         proxy.address()
     );
     agent.awaits("it says which proxy", |agent| agent.said().contains(&words));
+    let words = format!(
+        "connections go through a proxy output=\"only\" proxy={}",
+        proxy.address()
+    );
+    assert!(agent.said().contains(&words), "{}", agent.said());
     assert!(!agent.said().contains("wrong-one"));
     agent.kill();
 }

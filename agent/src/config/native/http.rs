@@ -203,9 +203,7 @@ fn tls(node: &Node, report: &mut Report<'_>) -> Tls {
 fn server_name(map: &Fields<'_>, report: &mut Report<'_>) -> Option<String> {
     let node = map.get("server_name")?;
     let text = map.text("server_name", report)?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-    if !text.chars().all(fits) || (text.contains(':') && text.parse::<std::net::IpAddr>().is_err())
-    {
+    if rustls::pki_types::ServerName::try_from(text).is_err() {
         report.error(
             node.span,
             format!("`server_name` is no name of a host: `{}`", node.shown()),

@@ -105,15 +105,18 @@ impl Client {
         let targets: Vec<Uri> = targets
             .chain(tokens.iter().map(|(_, uri)| uri.clone()))
             .collect();
-        let through_tls = |uri| {
-            let proxy = proxies.intercept(uri);
-            proxy.is_some_and(|proxy| is_tls(proxy.uri()))
-        };
+        let through: Vec<Uri> = targets
+            .iter()
+            .filter_map(|uri| proxies.intercept(uri).map(|proxy| proxy.uri().clone()))
+            .collect();
+        if let Some(proxy) = through.first().and_then(Uri::authority) {
+            // The environment may name one that nobody thinks of.
+            tracing::info!(output = output.name, %proxy, "connections go through a proxy");
+        }
         Self {
             auth: AuthSource::new(output),
             tls: TlsSource::new(&output.name, &http.tls),
-            further_tls: tokens.iter().any(|(_, uri)| is_tls(uri))
-                || targets.iter().any(through_tls),
+            further_tls: tokens.iter().any(|(_, uri)| is_tls(uri)) || through.iter().any(is_tls),
             tokens,
             server_name: http.tls.server_name.clone(),
             connector: Connector::new(
@@ -121,7 +124,7 @@ impl Client {
                 Duration::from_millis(http.connect_timeout_ms),
                 Duration::from_millis(http.tls_timeout_ms),
             ),
-            is_proxied: targets.iter().any(|uri| proxies.intercept(uri).is_some()),
+            is_proxied: !through.is_empty(),
             words: words(output, &proxies, &targets),
             proxies,
             headers: Arc::new(headers(output)),

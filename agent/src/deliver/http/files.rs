@@ -3,7 +3,8 @@
 //! 1. A file is looked at when something is to be sent, at most once in [`LOOK_MS`]; nothing wakes
 //!    up for it.
 //! 2. What is looked at is where links lead: Kubernetes swaps a link when it projects a volume anew.
-//! 3. A file that has become unreadable or makes no sense keeps what was read before, and is said
+//! 3. It is read on the control thread: a few KiB of a local file or a projected volume.
+//! 4. A file that has become unreadable or makes no sense keeps what was read before, and is said
 //!    once until it is fine again. Without a before it is an error, each time.
 
 use std::fs::{File, Metadata};
