@@ -165,6 +165,8 @@ fn a_token_is_fetched_once_and_again_when_it_is_refused() {
     // a+b:s3cr3t%26
     let basic = tokens[0].header("authorization");
     assert_eq!(basic, Some("Basic YStiOnMzY3IzdCUyNg=="));
+    // One connection for the lane's calls and one for the endpoint's: they are kept.
+    assert!(server.accepted() <= 4, "{} connections", server.accepted());
     // The old one is revoked: the next call fetches one and is sent again at once.
     server.grant("token-two", 3_600);
     server.demand("Bearer token-two");

@@ -55,6 +55,17 @@ fn manners(server: &FaultServer, echo: &str) -> Vec<Manner> {
 
 /// `echo` is what the servers say again of what they were sent.
 fn check(name: &str, bulk: bool, more: &str, url: Option<&str>, echo: &str) {
+    check_in(name, bulk, more, url, echo, Vec::new());
+}
+
+fn check_in(
+    name: &str,
+    bulk: bool,
+    more: &str,
+    url: Option<&str>,
+    echo: &str,
+    variables: Vec<(&'static str, String)>,
+) {
     let bed = Bed::new(&format!("secret-{name}"));
     let (sink, server) = (
         Sink::start(sink::Manner::Good),
@@ -79,6 +90,7 @@ fn check(name: &str, bulk: bool, more: &str, url: Option<&str>, echo: &str) {
     put(&bed, "secret", &format!("{WORD}-token"));
     let mut setup = Setup::to(&sink).and(output + &more);
     setup.args = &["--log-level", "trace"];
+    setup.variables = variables;
     let checked = Command::new(env!("CARGO_BIN_EXE_tailwake"))
         .args(["check", "--config"])
         .arg(config(&bed, &setup))
@@ -164,4 +176,9 @@ fn no_secret_of_a_proxy_is_ever_printed() {
         proxy.address()
     );
     check("proxy", false, &more, None, PASSWORD);
+    let url = format!("agent:hUnTeR2-password@{}", proxy.address());
+    let variables = vec![("HTTP_PROXY", url), ("NO_PROXY", "localhost".to_owned())];
+    let before = proxy.heads().len();
+    check_in("environment", false, "", None, PASSWORD, variables);
+    assert!(proxy.heads().len() > before);
 }

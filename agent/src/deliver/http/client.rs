@@ -228,8 +228,13 @@ fn headers(output: &Output) -> HeaderMap {
 fn words(output: &Output, proxies: &Matcher, targets: &[Uri]) -> Arc<[Secret]> {
     let mut words: Vec<Secret> = Vec::new();
     words.extend(output.http.headers.iter().map(|(_, value)| value.clone()));
-    if let Proxy::Url(url) = &output.http.proxy {
-        let (_, user) = super::super::redact::endpoint(url.expose());
+    let urls: Vec<String> = match &output.http.proxy {
+        Proxy::None => Vec::new(),
+        Proxy::Url(url) => vec![url.expose().to_owned()],
+        Proxy::Environment => proxy::of_environment(),
+    };
+    for url in urls {
+        let (_, user) = super::super::redact::endpoint(&url);
         let user = user.map(|user| String::from_utf8_lossy(&user).into_owned());
         let password = user.as_deref().and_then(|user| user.split_once(':'));
         words.extend(password.map(|(_, password)| Secret::new(password)));

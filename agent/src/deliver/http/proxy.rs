@@ -9,6 +9,30 @@ use hyper_util::client::proxy::matcher::Matcher;
 use super::super::redact;
 use crate::plan::{Auth, Output, Proxy};
 
+/// Variables that name proxies.
+const VARIABLES: [&str; 6] = [
+    "ALL_PROXY",
+    "all_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+];
+
+/// What the environment names, for the secrets in it.
+pub(super) fn of_environment() -> Vec<String> {
+    let named = VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
+    // A scheme may be left out there.
+    let whole = |url: String| {
+        if url.contains("://") {
+            url
+        } else {
+            format!("http://{url}")
+        }
+    };
+    named.map(whole).collect()
+}
+
 /// What says which proxy a URL goes through.
 pub(super) fn matcher(proxy: &Proxy) -> Matcher {
     match proxy {
