@@ -90,6 +90,7 @@ fn plan(kind: OutputKind) -> Plan {
             spool: tailwake::plan::Spool::Off,
             retry: Retry::default(),
             timeout_ms: 1,
+            http: tailwake::plan::HttpSettings::default(),
         }],
         limits: Limits::default(),
         wake: Wake::default(),

@@ -11,6 +11,7 @@
 //! 3. The account compares the two, and nothing else decides whether a run was clean.
 
 pub mod account;
+pub mod fault;
 pub mod generate;
 pub mod journal;
 pub mod load;

@@ -96,6 +96,9 @@ pub fn main() -> ExitCode {
                 config::load(&config)
                     .map_err(anyhow::Error::from)
                     .and_then(|plan| {
+                        for warning in config::warnings(&plan) {
+                            tracing::warn!("{warning}");
+                        }
                         let options = run::Options {
                             once_ms: once.then_some(timeout.saturating_mul(1_000)),
                             ..run::Options::default()
@@ -110,6 +113,9 @@ pub fn main() -> ExitCode {
                     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
                     let page = config::check(&plan, cpus).map_err(anyhow::Error::msg)?;
                     writeln!(std::io::stdout(), "{page}")?;
+                    for warning in config::warnings(&plan) {
+                        writeln!(std::io::stdout(), "warning: {warning}")?;
+                    }
                     Ok(ExitCode::SUCCESS)
                 }),
             Command::Account(account) => account::run(&account),

@@ -151,7 +151,17 @@ impl Diagnostic {
 pub struct Report<'t> {
     name: &'t str,
     text: &'t str,
-    found: Vec<(usize, Diagnostic)>,
+    found: Vec<Found>,
+    /// What is printed of no source line.
+    secrets: Vec<Span>,
+}
+
+#[derive(Debug)]
+struct Found {
+    /// None when the file as a whole is meant.
+    span: Option<Span>,
+    cause: String,
+    cure: String,
 }
 
 impl<'t> Report<'t> {
@@ -162,6 +172,7 @@ impl<'t> Report<'t> {
             name,
             text,
             found: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 
@@ -179,27 +190,25 @@ impl<'t> Report<'t> {
 
     /// Adds an error at `span`. Values in `cause` and `cure` must come from `Node::shown`.
     pub fn error(&mut self, span: Span, cause: impl Into<String>, cure: impl Into<String>) {
-        let place = Place::of(self.text, span);
-        self.found.push((
-            span.start,
-            Diagnostic {
-                place: Some(place),
-                cause: cause.into(),
-                cure: cure.into(),
-            },
-        ));
+        self.found.push(Found {
+            span: Some(span),
+            cause: cause.into(),
+            cure: cure.into(),
+        });
+    }
+
+    /// What stands at `span` is shown by no message, whichever it is about.
+    pub fn hide(&mut self, span: Span) {
+        self.secrets.push(span);
     }
 
     /// Adds an error about the file as a whole.
     pub fn error_of_file(&mut self, cause: impl Into<String>, cure: impl Into<String>) {
-        self.found.push((
-            self.text.len(),
-            Diagnostic {
-                place: None,
-                cause: cause.into(),
-                cure: cure.into(),
-            },
-        ));
+        self.found.push(Found {
+            span: None,
+            cause: cause.into(),
+            cure: cure.into(),
+        });
     }
 
     /// What was found, in the order of the file; `None` when nothing is wrong.
@@ -208,8 +217,17 @@ impl<'t> Report<'t> {
         if self.found.is_empty() {
             return None;
         }
-        self.found.sort_by_key(|(start, _)| *start);
-        let mut found: Vec<Diagnostic> = self.found.into_iter().map(|(_, item)| item).collect();
+        let end = self.text.len();
+        let start = |found: &Found| found.span.map_or(end, |span| span.start);
+        self.found.sort_by_key(start);
+        let diagnostic = |found: Found| Diagnostic {
+            place: found
+                .span
+                .map(|span| Place::of(self.text, span, &self.secrets)),
+            cause: found.cause,
+            cure: found.cure,
+        };
+        let mut found: Vec<Diagnostic> = self.found.into_iter().map(diagnostic).collect();
         found.dedup();
         Some(Diagnostics {
             name: self.name.to_owned(),
@@ -219,7 +237,7 @@ impl<'t> Report<'t> {
 }
 
 impl Place {
-    fn of(text: &str, span: Span) -> Self {
+    fn of(text: &str, span: Span, secrets: &[Span]) -> Self {
         let start = floor_boundary(text, span.start);
         let end = floor_boundary(text, span.end.max(start));
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
@@ -229,7 +247,13 @@ impl Place {
         let from = (start - line_start).min(raw.len());
         let to = (end.min(line_end) - line_start).clamp(from, raw.len());
         let column = raw[..from].chars().count() + 1;
-        let (source, from, to) = secret::hide_range(raw, from, to);
+        let within = |at: usize| {
+            let at = floor_boundary(text, at);
+            at.clamp(line_start, line_start + raw.len()) - line_start
+        };
+        let known = secrets.iter();
+        let known: Vec<_> = known.map(|it| (within(it.start), within(it.end))).collect();
+        let (source, from, to) = secret::hide_range(raw, from, to, &known);
         let source: String = source
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -288,6 +312,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_hidden_shows_in_no_line_whenever_it_was_told() {
+        let text = "a: {x: tell, y: 1}\n";
+        let mut report = Report::new("t.yaml", text);
+        report.error(Span { start: 16, end: 17 }, "bad", "cure");
+        report.hide(Span { start: 7, end: 11 });
+        let found = report.finish().unwrap().to_string();
+        assert!(found.contains("  1 | a: {x: ***, y: 1}\n"), "{found}");
+        assert!(found.contains("t.yaml:1:17: bad"), "{found}");
+        assert!(
+            found.contains(&format!("    | {}^\n", " ".repeat(15))),
+            "{found}"
+        );
+    }
+
+    #[test]
     fn a_long_line_is_shown_around_the_caret() {
         let text = format!("{}X{}", "a".repeat(200), "b".repeat(200));
         let place = Place::of(
@@ -296,6 +335,7 @@ mod tests {
                 start: 200,
                 end: 400,
             },
+            &[],
         );
         assert_eq!(place.column, 201);
         assert_eq!(place.source.chars().count(), SHOWN_CHARS_MAX);

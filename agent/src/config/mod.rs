@@ -7,8 +7,8 @@
 //! ```
 //!
 //! 1. A plan comes out only if nothing is wrong; all that is wrong comes out at once.
-//! 2. Values of environment variables and userinfo of URLs stand in no message.
-//! 3. Only `load` touches a file or the environment.
+//! 2. Values of environment variables, userinfo of URLs and other secrets stand in no message.
+//! 3. Only `load` and `warnings` touch a file, and only `load` the environment.
 
 pub mod check;
 pub mod diagnostics;
@@ -18,11 +18,13 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod warnings;
 
 use std::path::Path;
 
 pub use check::check;
 pub use diagnostics::Diagnostics;
+pub use warnings::warnings;
 
 use self::diagnostics::Report;
 use crate::plan::Plan;

@@ -84,8 +84,8 @@ struct Side {
     outlet: Arc<Outlet>,
     name: String,
     sink: Sink,
-    /// URL and `Authorization` header, spread over.
-    targets: Vec<(Arc<str>, Option<Arc<str>>)>,
+    /// URLs without user names and passwords, spread over.
+    targets: Vec<Arc<str>>,
     tenant: Option<Arc<str>>,
     retry: Retry,
     timeout_ms: u64,
@@ -299,14 +299,15 @@ impl Deliverer {
 
 impl Side {
     fn new(output: &Output, outlet: Arc<Outlet>, registry: &Registry) -> Self {
-        let target = |url: &str, path: &str| {
-            let (url, authorization) = redact::endpoint(url);
+        let target = |url: &str, path: &str| -> Arc<str> {
+            // Who the agent is goes with the output: the transport says it.
+            let (url, _) = redact::endpoint(url);
             let url = if path.is_empty() {
                 &url
             } else {
                 url.trim_end_matches('/')
             };
-            (format!("{url}{path}").into(), authorization)
+            format!("{url}{path}").into()
         };
         let (sink, targets, tenant) = match &output.kind {
             OutputKind::Loki(loki) => (
@@ -369,7 +370,7 @@ impl Side {
     fn call(&mut self, tenant: Option<&Arc<str>>, encoding: Encoding, body: bytes::Bytes) -> Call {
         let place = self.calls % self.targets.len().max(1);
         self.calls = self.calls.wrapping_add(1);
-        let (url, authorization) = self.targets.get(place).cloned().unwrap_or_default();
+        let url = self.targets.get(place).map(Arc::clone);
         let content = match self.sink {
             Sink::Loki => "application/x-protobuf",
             Sink::Bulk => "application/x-ndjson",
@@ -381,12 +382,9 @@ impl Side {
         if let Some(tenant) = tenant.or(self.tenant.as_ref()) {
             headers.push(("x-scope-orgid", Arc::clone(tenant)));
         }
-        if let Some(authorization) = authorization {
-            headers.push(("authorization", authorization));
-        }
         Call {
             output: self.outlet.output,
-            url,
+            url: url.unwrap_or_default(),
             headers,
             body,
             timeout_ms: self.timeout_ms,

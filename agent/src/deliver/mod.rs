@@ -19,6 +19,6 @@ mod tally;
 pub mod transport;
 
 pub use deliverer::{Deliverer, OutputStatus, Turn};
-pub use http::HttpTransport;
+pub use http::{HttpTransport, further_ports, port};
 pub use load::{Recompose, Recomposed};
 pub use transport::{Answer, Call, CallId, Failure, Transport};

@@ -3,14 +3,12 @@
 //! 1. A URL that has passed [`endpoint`] bears no user name and no password.
 //! 2. Text of a server is printed through [`quote`] alone: short, on one line.
 
-use std::sync::Arc;
-
 /// More characters of a server's text than this are not printed.
 const QUOTE_CHARS_MAX: usize = 300;
 
-/// Takes the user name and password out of a URL: the clean URL, and the `Authorization` header.
+/// Takes the user name and password out of a URL: the clean URL, and `user:password`.
 #[must_use]
-pub(crate) fn endpoint(url: &str) -> (String, Option<Arc<str>>) {
+pub(crate) fn endpoint(url: &str) -> (String, Option<Vec<u8>>) {
     let Some((scheme, rest)) = url.split_once("://") else {
         return (url.to_owned(), None);
     };
@@ -18,11 +16,8 @@ pub(crate) fn endpoint(url: &str) -> (String, Option<Arc<str>>) {
     let Some(at) = rest[..host_end].rfind('@') else {
         return (url.to_owned(), None);
     };
-    let secret = base64(&percent_decoded(&rest[..at]));
-    (
-        format!("{scheme}://{}", &rest[at + 1..]),
-        Some(format!("Basic {secret}").into()),
-    )
+    let user = percent_decoded(&rest[..at]);
+    (format!("{scheme}://{}", &rest[at + 1..]), Some(user))
 }
 
 /// The beginning of a server's text, on one line.
@@ -57,7 +52,9 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     plain
 }
 
-fn base64(bytes: &[u8]) -> String {
+/// Base64 with padding (RFC 4648, section 4).
+#[must_use]
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {
@@ -80,16 +77,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_and_password_become_a_header() {
-        for (url, clean, header) in [
+    fn user_and_password_leave_the_url() {
+        for (url, clean, user) in [
             ("http://h:1/x@y", "http://h:1/x@y", None),
-            ("http://a:b@h:1/p", "http://h:1/p", Some("Basic YTpi")),
-            ("https://a:p%40s@h", "https://h", Some("Basic YTpwQHM=")),
-            ("http://ab:cd@h/", "http://h/", Some("Basic YWI6Y2Q=")),
+            ("http://a:b@h:1/p", "http://h:1/p", Some("YTpi")),
+            ("https://a:p%40s@h", "https://h", Some("YTpwQHM=")),
+            ("http://ab:cd@h/", "http://h/", Some("YWI6Y2Q=")),
             ("nonsense", "nonsense", None),
         ] {
-            let (have, auth) = endpoint(url);
-            assert_eq!((have.as_str(), auth.as_deref()), (clean, header), "{url}");
+            let (have, found) = endpoint(url);
+            let found = found.map(|found| base64(&found));
+            assert_eq!((have.as_str(), found.as_deref()), (clean, user), "{url}");
         }
     }
 

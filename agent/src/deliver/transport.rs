@@ -14,9 +14,9 @@ pub struct CallId(pub u64);
 /// One HTTP POST.
 #[derive(Clone)]
 pub struct Call {
-    /// Which output: decides client settings (TLS, authentication).
+    /// Which output: decides client settings (TLS, authentication, proxy, further headers).
     pub output: OutputId,
-    /// Absolute URL.
+    /// Absolute URL, without user name and password.
     pub url: Arc<str>,
     /// Headers beyond those of the client.
     pub headers: Vec<(&'static str, Arc<str>)>,
@@ -44,16 +44,19 @@ impl fmt::Debug for Call {
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// `Retry-After` in milliseconds, where it was given in seconds.
+    /// `Retry-After` from now on, in milliseconds, given in seconds or as a date; as large as a
+    /// server likes.
     pub retry_after_ms: Option<u64>,
-    /// The body, at most [`ANSWER_BYTES_MAX`] of it, inflated.
+    /// The body, at most [`ANSWER_BYTES_MAX`] of it, inflated, without the call's own secrets. Of a
+    /// redirect, which is not followed, where it leads.
     pub body: Bytes,
 }
 
 /// Why nothing came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection.
+    /// No connection, or nothing that the call could have been sent with (a token, a certificate):
+    /// the server has seen nothing of it.
     Connect(String),
     /// The exchange took longer than its time.
     Timeout,

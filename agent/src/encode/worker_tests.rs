@@ -74,6 +74,7 @@ fn plan(windows: &[u64], batch_bytes: u64) -> Plan {
         spool: crate::plan::Spool::Off,
         retry: Retry::default(),
         timeout_ms: 1,
+        http: crate::plan::HttpSettings::default(),
     };
     Plan {
         state: "/x".into(),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! read:  log roots, what `Confines::read` lists        write: the state directory
-//! connect: the outputs' ports and 53        bind, device ioctl, foreign signals: nothing
+//! connect: ports of outputs, their proxies and token endpoints, and 53
+//! bind, device ioctl, foreign signals: nothing
 //! ```
 //!
 //! 1. What is open already stays usable; the rules are looked at when a file is opened.

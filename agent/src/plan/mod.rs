@@ -9,6 +9,7 @@
 //! 3. Nothing past this room knows which dialect was used.
 
 pub mod glob;
+pub mod http;
 pub mod input;
 pub mod memory;
 pub mod output;
@@ -20,6 +21,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use glob::Glob;
+pub use http::{
+    Auth, Authority, ClientAuth, ClientCertificate, HttpSettings, OAuth2, Proxy, SecretSource, Tls,
+    TlsVersion,
+};
 pub use input::{Input, InputKind, StartAt};
 pub use output::{
     AtCap, DiskSpool, ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, SPOOL_WAY_BYTES,

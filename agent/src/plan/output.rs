@@ -1,7 +1,10 @@
 //! Where records go.
 
+use std::fmt;
 use std::sync::Arc;
 
+use super::http::HttpSettings;
+use super::secret;
 use crate::base::size::ByteSize;
 
 /// One output.
@@ -23,6 +26,19 @@ pub struct Output {
     pub retry: Retry,
     /// A whole request may take this many milliseconds.
     pub timeout_ms: u64,
+    /// How its servers are spoken to.
+    pub http: HttpSettings,
+}
+
+impl Output {
+    /// The URLs that it sends to, as they were written; each may hold a user name and password.
+    #[must_use]
+    pub fn urls(&self) -> &[String] {
+        match &self.kind {
+            OutputKind::Loki(loki) => std::slice::from_ref(&loki.url),
+            OutputKind::Elasticsearch(search) => &search.urls,
+        }
+    }
 }
 
 /// Where requests wait that an output's window has no room for.
@@ -113,7 +129,7 @@ pub enum OutputKind {
 }
 
 /// Loki: protobuf and snappy.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LokiOutput {
     /// The whole URL of the push endpoint.
     pub url: String,
@@ -124,8 +140,19 @@ pub struct LokiOutput {
     pub labels: Vec<(Arc<str>, Template)>,
 }
 
+impl fmt::Debug for LokiOutput {
+    /// User name and password of the URL are not printed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LokiOutput")
+            .field("url", &secret::hide(&self.url))
+            .field("tenant", &self.tenant)
+            .field("labels", &self.labels)
+            .finish()
+    }
+}
+
 /// Elasticsearch: NDJSON and gzip.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ElasticsearchOutput {
     /// Base URLs, spread over.
     pub urls: Vec<String>,
@@ -135,6 +162,19 @@ pub struct ElasticsearchOutput {
     pub data_stream: bool,
     /// gzip level 0 to 9; 0 sends plain bodies.
     pub gzip_level: u32,
+}
+
+impl fmt::Debug for ElasticsearchOutput {
+    /// User names and passwords of the URLs are not printed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<String> = self.urls.iter().map(|url| secret::hide(url)).collect();
+        f.debug_struct("ElasticsearchOutput")
+            .field("urls", &urls)
+            .field("index", &self.index)
+            .field("data_stream", &self.data_stream)
+            .field("gzip_level", &self.gzip_level)
+            .finish()
+    }
 }
 
 /// A text with `{field}` places, filled once a source and stream.

@@ -5,8 +5,11 @@
 //!    much is fine; hiding too little is not.
 //! 2. Hiding twice is hiding once.
 
+use std::fmt;
+use std::sync::Arc;
+
 /// What stands in the place of a secret.
-const HIDDEN: &str = "***";
+pub const HIDDEN: &str = "***";
 
 /// Keys with one of these in their name have secret values.
 const KEYS: [&str; 7] = [
@@ -19,16 +22,49 @@ const KEYS: [&str; 7] = [
     "authorization",
 ];
 
+/// Keys with this at their end name where a secret is, or is got from.
+const PLACES: [&str; 2] = ["_file", "_url"];
+
+/// A text that is never printed: neither by `Debug` nor by the plan's printer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Hides `text`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// The text itself, for whoever sends it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
 /// `text` with every user name and password hidden.
 #[must_use]
 pub fn hide(text: &str) -> String {
-    hide_range(text, 0, 0).0
+    hide_range(text, 0, 0, &[]).0
 }
 
-/// `text` with secrets hidden, and the byte range `from..to` as characters of the new text.
+/// `text` with secrets hidden, those in the byte ranges `known` too, and the byte range `from..to`
+/// as characters of the new text.
 #[must_use]
-pub fn hide_range(text: &str, from: usize, to: usize) -> (String, usize, usize) {
-    let secrets = secrets(text);
+pub fn hide_range(
+    text: &str,
+    from: usize,
+    to: usize,
+    known: &[(usize, usize)],
+) -> (String, usize, usize) {
+    let secrets = joined(secrets(text), known);
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
     for (start, end) in &secrets {
@@ -49,6 +85,20 @@ pub fn hide_range(text: &str, from: usize, to: usize) -> (String, usize, usize) 
         chars
     };
     (out, moved(from), moved(to))
+}
+
+/// Both, in order, those that touch as one.
+fn joined(mut ranges: Vec<(usize, usize)>, known: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    ranges.extend(known.iter().filter(|(start, end)| start < end));
+    ranges.sort_unstable();
+    let mut out: Vec<(usize, usize)> = Vec::with_capacity(ranges.len());
+    for (start, end) in ranges {
+        match out.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => out.push((start, end)),
+        }
+    }
+    out
 }
 
 /// Byte ranges of `text` to hide, in order.
@@ -78,6 +128,10 @@ fn value_of(text: &str, key: &str) -> Option<usize> {
     let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     lower.match_indices(key).find_map(|(at, _)| {
         let rest = text[at + key.len()..].trim_start_matches(word);
+        let name = &lower[at..text.len() - rest.len()];
+        if PLACES.iter().any(|place| name.ends_with(place)) {
+            return None;
+        }
         let rest = rest.trim_start_matches(['"', '\'']).trim_start();
         let value = rest.strip_prefix([':', '='])?.trim_start();
         (!value.is_empty()).then_some(text.len() - value.len())
@@ -99,6 +153,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn known_ranges_are_hidden_and_join_with_others() {
+        let hidden = |known: &[(usize, usize)]| hide_range("a: bcd x", 7, 8, known);
+        assert_eq!(hidden(&[(3, 6)]), ("a: *** x".to_owned(), 7, 8));
+        assert_eq!(hidden(&[(4, 6), (3, 5)]), ("a: *** x".to_owned(), 7, 8));
+        assert_eq!(hidden(&[(3, 4)]), ("a: ***cd x".to_owned(), 9, 10));
+        assert_eq!(format!("{:?}", Secret::new("abc")), "***");
+    }
+
+    #[test]
     fn userinfo_is_hidden() {
         for (text, want) in [
             ("http://u:p@h/x", "http://***@h/x"),
@@ -112,6 +175,8 @@ mod tests {
             ("http://u:secret=x@h/", "http://***"),
             ("http://h/?api_key=x", "http://h/?api_key=***"),
             ("secret", "secret"),
+            ("token_file: /run/token", "token_file: /run/token"),
+            ("token_file: /t, token: abc", "token_file: /t, token: ***"),
             (
                 "a http://u:é@h b http://x:y@z",
                 "a http://***@h b http://***@z",

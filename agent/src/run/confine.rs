@@ -4,14 +4,17 @@
 //!    too, since it is replaced by renaming.
 //! 2. A file that is replaced by renaming in a directory that is not listed (`/etc` itself holds
 //!    `shadow`) is refused until the next start.
+//! 3. Files of outputs (tokens, certificates) are read again through their directories; ports of
+//!    proxies and token endpoints stay open beside the outputs'.
 
 use std::path::{Path, PathBuf};
 
 use http::Uri;
 
 use super::threads;
+use crate::deliver;
 use crate::guard::Confines;
-use crate::plan::{OutputKind, Plan};
+use crate::plan::Plan;
 
 /// What glibc's resolver reads.
 const RESOLVER: [&str; 6] = [
@@ -58,6 +61,8 @@ pub(super) fn confines(plan: &Plan) -> Confines {
     read.extend(RESOLVER.iter().filter_map(|file| linked_directory(file)));
     let named = AUTHORITY_VARIABLES.iter().filter_map(std::env::var_os);
     read.extend(named.map(PathBuf::from));
+    let files = plan.outputs.iter().flat_map(|output| output.http.files());
+    read.extend(files.flat_map(|(_, file)| changing(file)));
     // A panic's backtrace names functions by it.
     read.extend(std::env::current_exe());
     Confines {
@@ -72,30 +77,32 @@ pub(super) fn confines(plan: &Plan) -> Confines {
 fn linked_directory(file: &str) -> Option<PathBuf> {
     let target = std::fs::canonicalize(file).ok()?;
     let parent = target.parent()?;
-    let is_wide = [Path::new("/etc"), Path::new("/")].contains(&parent);
-    (!is_wide).then(|| parent.to_owned())
+    (!is_wide(parent)).then(|| parent.to_owned())
 }
 
-/// The outputs' ports; `None` when one cannot be told.
+/// What must stay readable for a file that is read again when it changes: its directory, where a new
+/// file takes its place by renaming or a projected volume swaps its links, and the directory that
+/// its links lead to. `/etc` and the root are not opened as a whole: there it is the file alone.
+fn changing(file: &Path) -> Vec<PathBuf> {
+    let parent = file.parent().filter(|parent| !is_wide(parent));
+    let own = parent.map_or(file, |parent| parent);
+    let target = file.to_str().and_then(linked_directory);
+    std::iter::once(own.to_owned()).chain(target).collect()
+}
+
+fn is_wide(directory: &Path) -> bool {
+    [Path::new("/etc"), Path::new("/")].contains(&directory)
+}
+
+/// The ports of outputs, proxies and token endpoints; `None` when one cannot be told.
 fn ports(plan: &Plan) -> Option<Vec<u16>> {
-    let urls = plan.outputs.iter().flat_map(|output| match &output.kind {
-        OutputKind::Loki(loki) => std::slice::from_ref(&loki.url),
-        OutputKind::Elasticsearch(search) => &search.urls,
-    });
-    let mut ports = urls.map(|url| port(url)).collect::<Option<Vec<u16>>>()?;
+    let urls = plan.outputs.iter().flat_map(|output| output.urls());
+    let own = |url: &String| deliver::port(&url.parse::<Uri>().ok()?);
+    let mut ports = urls.map(own).collect::<Option<Vec<u16>>>()?;
+    ports.extend(plan.outputs.iter().flat_map(deliver::further_ports));
     ports.sort_unstable();
     ports.dedup();
     Some(ports)
-}
-
-fn port(url: &str) -> Option<u16> {
-    let uri: Uri = url.parse().ok()?;
-    let default = match uri.scheme_str() {
-        Some("http") => Some(80),
-        Some("https") => Some(443),
-        Some(_) | None => None,
-    };
-    uri.port_u16().or(default)
 }
 
 #[cfg(test)]
@@ -104,10 +111,19 @@ mod tests {
 
     #[test]
     fn a_port_is_the_urls_or_its_schemes() {
+        let port = |url: &str| url.parse().ok().as_ref().and_then(deliver::port);
         assert_eq!(port("http://u:p@loki:3100/loki/api/v1/push"), Some(3100));
         assert_eq!(port("https://loki/push"), Some(443));
         assert_eq!(port("http://[::1]"), Some(80));
         assert_eq!(port("unix:/run/loki"), None);
+    }
+
+    #[test]
+    fn a_file_that_changes_opens_its_directory_but_for_those_that_hold_everything() {
+        let opened = |file: &str| changing(Path::new(file));
+        let directory = PathBuf::from("/nowhere/secrets");
+        assert_eq!(opened("/nowhere/secrets/token"), [directory]);
+        assert_eq!(opened("/etc/none"), [PathBuf::from("/etc/none")]);
     }
 
     #[test]

@@ -135,8 +135,7 @@ pub(super) async fn control(
         alarm: Alarm::new(),
         files,
         deliverer,
-        transport: HttpTransport::new(tokio::runtime::Handle::current(), bell)
-            .context("set up TLS")?,
+        transport: HttpTransport::new(tokio::runtime::Handle::current(), bell, &plan.outputs),
         disk,
         unread: Unread::new(&registry),
         forgotten: false,

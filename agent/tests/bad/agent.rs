@@ -33,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) log: Option<PathBuf>,
     /// Another user, without rights of its own.
     pub(crate) user: Option<u32>,
+    /// Variables of its environment.
+    pub(crate) variables: Vec<(&'static str, String)>,
 }
 
 impl Setup {
@@ -47,6 +49,7 @@ impl Setup {
             args: &[],
             log: None,
             user: None,
+            variables: Vec::new(),
         }
     }
 
@@ -117,6 +120,9 @@ impl Agent {
         let mut command = Command::new(program);
         command.args(["run", "--config"]).arg(&config);
         command.args(setup.args).stdin(Stdio::null());
+        // Whatever proxy the machine has, loopback is spoken to.
+        command.env("NO_PROXY", "*");
+        command.envs(setup.variables.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::null()).stderr(errors(&log));
         if let Some(user) = setup.user {
             command.uid(user).gid(user);

@@ -8,9 +8,14 @@
 mod account;
 mod agent;
 mod bed;
+mod credentials;
+mod faults;
 mod files;
 mod lines;
 mod own_log;
+mod proxies;
+mod secrets;
 mod servers;
 mod sink;
 mod state;
+mod tls;

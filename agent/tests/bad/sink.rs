@@ -113,7 +113,8 @@ async fn serve(kept: Arc<Kept>, request: Request<Incoming>) -> Answer {
     )
 }
 
-fn pushed(body: &[u8]) -> Vec<(String, String)> {
+/// Pods and texts of a push's body.
+pub(crate) fn pushed(body: &[u8]) -> Vec<(String, String)> {
     let plain = snap::raw::Decoder::new().decompress_vec(body).unwrap();
     let push = Push::decode(&*plain).unwrap();
     let mut arrived = Vec::new();
@@ -131,7 +132,8 @@ fn pushed(body: &[u8]) -> Vec<(String, String)> {
     arrived
 }
 
-fn indexed(body: &[u8]) -> Vec<(String, String)> {
+/// Pods and texts of a bulk's inflated body.
+pub(crate) fn indexed(body: &[u8]) -> Vec<(String, String)> {
     let text = std::str::from_utf8(body).unwrap();
     let documents = text.lines().skip(1).step_by(2);
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -35,6 +35,7 @@ fn spooling(output: &str, spool: &str) -> Setup {
         args: &[],
         log: None,
         user: None,
+        variables: Vec::new(),
     }
 }
 

@@ -209,6 +209,65 @@ sections! {
             "Where requests wait that the window has no room for; without it the output is detached then, and catches up from the files.";
         "retry": "map", "see below", "How failures are retried, without end.";
         "timeout": "duration", "30s", "How long a whole request may take.";
+        "connect_timeout": "duration", "5s",
+            "How long looking up the name and connecting may take, and a proxy's answer after that.";
+        "tls_timeout": "duration", "10s", "How long a TLS handshake may take.";
+        "answer_timeout": "duration", "`timeout`",
+            "How long the answer's first line may take once there is a connection.";
+        "proxy": "`environment`, `none` or URL", "environment",
+            "What connections go through: what `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` \
+             say (or the same in lower case), nothing, or an HTTP proxy, which may have user name and password.";
+        "tls": "map", "see below", "For `https` URLs.";
+        "auth": "map", "none", "Who the agent says it is, if the URL does not say it.";
+        "headers": "map of name: value", "none",
+            "Sent with every request, but for those that the agent sets itself; values are never printed.";
+    }
+    /// TLS.
+    TLS = "outputs.NAME.tls" {
+        "ca": "PEM", "the machine's roots",
+            "Authorities that sign the servers' certificates; the machine's roots count no more.";
+        "ca_file": "file", "the machine's roots", "The same, in a file; this or `ca`.";
+        "cert_file": "file", "none", "The agent's own certificate as PEM, then its signers'.";
+        "key_file": "file", "none", "Its private key as PEM.";
+        "server_name": "name", "the URL's host", "What the servers' certificates must be made out to.";
+        "min_version": "`1.2` or `1.3`", "1.2", "The least version of TLS that is spoken.";
+        "insecure_skip_verify": "`true` or `false`", "false",
+            "Takes any certificate, so that whoever is on the way can read and change everything.";
+    }
+    /// Authentication.
+    AUTH = "outputs.NAME.auth" {
+        "basic": "map", "one of", "User name and password.";
+        "bearer": "map", "one of", "A bearer token.";
+        "api_key": "map", "one of", "Elasticsearch's `ApiKey`.";
+        "oauth2": "map", "one of",
+            "A bearer token that is fetched with OAuth 2.0 client credentials and kept until shortly before its end.";
+    }
+    /// User name and password.
+    BASIC = "outputs.NAME.auth.basic" {
+        "user": "text", "", "The user name.";
+        "password": "text", "one of", "The password.";
+        "password_file": "file", "one of", "A file that holds it.";
+    }
+    /// Bearer token.
+    BEARER = "outputs.NAME.auth.bearer" {
+        "token": "text", "one of", "The token.";
+        "token_file": "file", "one of", "A file that holds it.";
+    }
+    /// API key.
+    API_KEY = "outputs.NAME.auth.api_key" {
+        "key": "text", "one of", "The key as the server calls it `encoded`, or `id:api_key`.";
+        "key_file": "file", "one of", "A file that holds it.";
+    }
+    /// OAuth 2.0.
+    OAUTH2 = "outputs.NAME.auth.oauth2" {
+        "token_url": "URL", "", "The token endpoint.";
+        "client_id": "text", "", "The client's id.";
+        "client_secret": "text", "one of", "The client's secret.";
+        "client_secret_file": "file", "one of", "A file that holds it.";
+        "scopes": "list of texts", "none", "What is asked for.";
+        "endpoint_params": "map of name: value", "none",
+            "Further parameters of the request, for example `audience`; values are never printed.";
+        "client_auth": "`header` or `body`", "header", "Where id and secret stand in the request.";
     }
     /// A spool.
     SPOOL = "outputs.NAME.spool" {

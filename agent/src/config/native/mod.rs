@@ -8,6 +8,7 @@
 //! 2. A plan comes out only if nothing was reported.
 
 mod graph;
+mod http;
 mod inputs;
 pub mod keys;
 mod names;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::http;
 use super::keys;
 use super::names;
 use crate::base::size::ByteSize;
@@ -44,6 +45,12 @@ pub(super) fn output(key: &Key, node: &Node, report: &mut Report<'_>) -> Option<
         Some(node) => retry(node, report),
         None => Retry::default(),
     };
+    let urls: &[String] = match &kind {
+        Some(OutputKind::Loki(loki)) => std::slice::from_ref(&loki.url),
+        Some(OutputKind::Elasticsearch(search)) => &search.urls,
+        None => &[],
+    };
+    let http = http::settings(&map, urls, report);
     Some(Output {
         name: key.text.clone(),
         kind: kind?,
@@ -53,6 +60,7 @@ pub(super) fn output(key: &Key, node: &Node, report: &mut Report<'_>) -> Option<
         spool,
         retry,
         timeout_ms,
+        http,
     })
 }
 

@@ -8,9 +8,11 @@ use regex::bytes::Regex;
 use super::*;
 use crate::base::outputs::OutputId;
 use crate::base::size::ByteSize;
+use crate::plan::secret::Secret;
 use crate::plan::{
-    DropStage, JsonField, JsonStage, LabelField, MatchOp, Matcher, MultilineStage, OutputKind,
-    Selector, Stage, StartAt, Step, Template, TemplatePart, TimestampFormat, TimestampStage,
+    Auth, ClientAuth, ClientCertificate, DropStage, HttpSettings, JsonField, JsonStage, LabelField,
+    MatchOp, Matcher, MultilineStage, OAuth2, OutputKind, SecretSource, Selector, Stage, StartAt,
+    Step, Template, TemplatePart, TimestampFormat, TimestampStage, Tls,
 };
 
 fn check_round(plan: &Plan) -> Result<(), String> {
@@ -165,6 +167,51 @@ fn templates() -> impl Strategy<Value = Vec<(Arc<str>, Template)>> {
         .prop_map(|labels| labels.into_iter().collect())
 }
 
+/// Everything that has free text.
+fn settings() -> impl Strategy<Value = HttpSettings> {
+    let file = || text().prop_map(|text| std::path::PathBuf::from(format!("/{text}x")));
+    let user = text().prop_map(|text| {
+        let kept = text.chars().filter(|c| *c != ':' && !c.is_control());
+        format!("u{}", kept.collect::<String>())
+    });
+    let basic = (user, file()).prop_map(|(user, file)| Auth::Basic {
+        user,
+        password: SecretSource::File(file),
+    });
+    let params = prop::collection::btree_map(text(), Just(Secret::new("***")), 0..3);
+    let scopes = prop::collection::vec(text(), 0..3);
+    let oauth2 = (text(), scopes, params).prop_map(|(client_id, scopes, params)| {
+        Auth::OAuth2(OAuth2 {
+            token_url: "https://h/token".to_owned(),
+            client_id: client_id.to_string(),
+            client_secret: SecretSource::Text(Secret::new("***")),
+            scopes: scopes.iter().map(ToString::to_string).collect(),
+            endpoint_params: params
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value))
+                .collect(),
+            client_auth: ClientAuth::Body,
+        })
+    });
+    (
+        prop_oneof![Just(Auth::None), basic, oauth2],
+        file(),
+        label(),
+    )
+        .prop_map(|(auth, file, header)| HttpSettings {
+            auth,
+            tls: Tls {
+                certificate: Some(ClientCertificate {
+                    cert_file: file.clone(),
+                    key_file: file,
+                }),
+                ..Tls::default()
+            },
+            headers: vec![(format!("x-{}", header.to_lowercase()), Secret::new("***"))],
+            ..HttpSettings::default()
+        })
+}
+
 fn plans() -> impl Strategy<Value = Plan> {
     let numbers = (1..1u64 << 32, 1..1u64 << 30, prop::option::of(1..64usize));
     let start = prop_oneof![
@@ -172,8 +219,8 @@ fn plans() -> impl Strategy<Value = Plan> {
         Just(StartAt::End),
         (1..30_000_000u64).prop_map(|secs| StartAt::Age { secs }),
     ];
-    (steps(), templates(), numbers, start, text()).prop_map(
-        |(steps, labels, (grace, sweep, threads), start_at, state)| {
+    (steps(), templates(), numbers, start, text(), settings()).prop_map(
+        |(steps, labels, (grace, sweep, threads), start_at, state, http)| {
             let mut plan = plan(&with("pipelines: {p: {from: pods, to: loki}}"));
             plan.inputs[0].start_at = start_at;
             plan.state = (*state).into();
@@ -185,7 +232,9 @@ fn plans() -> impl Strategy<Value = Plan> {
             plan.wake.sweep_ms = sweep;
             if let OutputKind::Loki(loki) = &mut plan.outputs[0].kind {
                 loki.labels = labels;
+                loki.url = "https://h/push".to_owned();
             }
+            plan.outputs[0].http = http;
             let last = steps.last();
             if last.is_none_or(|step| !matches!(step, Step::Copy(_))) {
                 plan.pipelines[0].steps = steps;

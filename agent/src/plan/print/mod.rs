@@ -2,7 +2,10 @@
 //!
 //! 1. Reading the printed text gives the plan again (but for hidden secrets), and printing that
 //!    gives the same text.
-//! 2. User names and passwords of URLs are not printed.
+//! 2. User names and passwords of URLs are not printed, nor are other secrets; `***` stands for
+//!    them.
+
+mod http;
 
 use std::fmt::Display;
 
@@ -430,6 +433,7 @@ impl Page<'_> {
         self.line(6, format!("min: {}", duration(output.retry.min_ms)));
         self.line(6, format!("max: {}", duration(output.retry.max_ms)));
         self.line(4, format!("timeout: {}", duration(output.timeout_ms)));
+        self.http(&output.http);
     }
 
     fn spool(&mut self, spool: &Spool) {

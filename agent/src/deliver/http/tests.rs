@@ -11,6 +11,11 @@ use tokio::sync::Notify;
 use super::*;
 use crate::base::bell::Ring;
 use crate::base::outputs::OutputId;
+use crate::base::size::ByteSize;
+use crate::deliver::transport::ANSWER_BYTES_MAX;
+use crate::plan::{HttpSettings, LokiOutput, OutputKind, Retry};
+use bytes::Bytes;
+use tokio::runtime::Handle;
 
 #[derive(Default)]
 struct Woken(Notify);
@@ -18,6 +23,28 @@ struct Woken(Notify);
 impl Ring for Woken {
     fn ring(&self) {
         self.0.notify_one();
+    }
+}
+
+/// An output that goes straight to `url`.
+pub(super) fn output(url: &str) -> Output {
+    Output {
+        name: "out".to_owned(),
+        kind: OutputKind::Loki(LokiOutput {
+            url: url.to_owned(),
+            tenant: None,
+            labels: Vec::new(),
+        }),
+        batch_bytes: ByteSize(1 << 20),
+        linger_ms: 100,
+        window_bytes: ByteSize(1 << 20),
+        spool: crate::plan::Spool::Off,
+        retry: Retry::default(),
+        timeout_ms: 10_000,
+        http: HttpSettings {
+            proxy: crate::plan::Proxy::None,
+            ..HttpSettings::default()
+        },
     }
 }
 
@@ -32,9 +59,14 @@ fn call(url: String, timeout_ms: u64) -> Call {
 }
 
 async fn outcome(call: Call) -> Result<Answer, Failure> {
+    let output = output(&call.url);
+    outcome_of(output, call).await
+}
+
+async fn outcome_of(output: Output, call: Call) -> Result<Answer, Failure> {
     let woken = Arc::new(Woken::default());
     let bell = Bell::new(Arc::clone(&woken) as Arc<dyn Ring>);
-    let mut transport = HttpTransport::new(Handle::current(), bell).unwrap();
+    let mut transport = HttpTransport::new(Handle::current(), bell, &[output]);
     transport.send(CallId(7), call);
     let mut ended = Vec::new();
     while ended.is_empty() {
@@ -102,9 +134,12 @@ async fn an_answer_comes_back_whole() {
 
 #[tokio::test]
 async fn a_gzip_answer_is_inflated_and_a_redirect_is_not_followed() {
+    let head = "500 Oh\r\ncontent-encoding: gzip";
+    let (end, _) = against(reply(head, &gzip(b"hello"))).await;
+    assert_eq!(end.unwrap().body, "hello");
     let head = "302 Found\r\nlocation: /x\r\ncontent-encoding: gzip";
     let (end, _) = against(reply(head, &gzip(b"hello"))).await;
-    let body = Bytes::from_static(b"hello");
+    let body = Bytes::from_static(b"redirects are not followed, and this one leads to /x");
     assert_eq!(
         end,
         Ok(Answer {
@@ -185,7 +220,8 @@ async fn bad_urls_and_headers_are_no_connection() {
 async fn a_cancelled_call_never_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let mut transport = HttpTransport::new(Handle::current(), Bell::silent()).unwrap();
+    let outputs = [output(&url)];
+    let mut transport = HttpTransport::new(Handle::current(), Bell::silent(), &outputs);
     transport.send(CallId(1), call(url, 20_000));
     // The end of the stream is the event: the aborted task closes its connection.
     let (accepted, seen) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
