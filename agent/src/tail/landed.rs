@@ -125,9 +125,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let pass = &mut log.passes[at];
             pass.dry = end;
             pass.age.note(cut.open, now);
-            // Whole lines that wait for a record's end; the first sight of them counts.
+            // Whole lines that wait for a record's end; the first sight of them counts. Where they were to
+            // go and none did, there are none.
             let due = pass.flush.unwrap_or(now.plus_ms(FLUSH_MS));
-            pass.flush = cut.open.is_beside().then_some(due);
+            pass.flush = (cut.open.is_beside() && !reading.flush).then_some(due);
             if !packed {
                 let newline = memrchr(b'\n', &buf[..read]);
                 let line = newline.map_or(pass.offset, |at| reading.offset + at as u64 + 1);
@@ -249,7 +250,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             Some(glue) => self.ledger.extend(glue, span, pass.outputs),
             None => self.ledger.open(span, pass.outputs),
         };
-        pass.offset = end;
+        // What was seen beyond it may go on now.
+        (pass.offset, pass.dry) = (end, pass.dry.min(end));
         pass.flush = None;
         let permit = pass.leave_open(&ticket, cut, self.settings.kept_bytes_max(), now);
         let pass = pass.id;

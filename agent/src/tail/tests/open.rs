@@ -11,6 +11,16 @@ fn mark(bench: &Bench) -> u64 {
     positions.files[0].marks.get("out").unwrap().at
 }
 
+fn append(bench: &Bench, name: &str, text: &str) {
+    let path = bench.path(name);
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
 /// A record in parts, longer than a buffer; without an end, if it has none.
 fn long(name: &str, ends: bool) -> String {
     let text = name.repeat(1_000 / name.len());
@@ -254,6 +264,30 @@ fn a_permit_does_not_come_home_while_one_of_two_streams_is_kept() {
     };
     assert_eq!(bench.ended, stdout);
     assert_eq!(mark(&bench), text.len() as u64);
+}
+
+#[test]
+fn a_torn_line_after_lines_beside_an_open_part_is_not_read_again_and_again() {
+    let mut bench = Bench::new("torn-beside");
+    fs::write(bench.path("0.log"), [PART, OTHER, &OTHER[..30]].concat()).unwrap();
+    bench.settle();
+    bench.later(1_200);
+    append(&bench, "0.log", &OTHER[30..35]);
+    bench.later(3_000);
+    assert_eq!((bench.lines.len(), bench.finished), (2, 0));
+    let reads = bench.count("tailwake_reads_total");
+    assert!(reads < 30, "{reads} reads");
+}
+
+#[test]
+fn what_lies_behind_the_first_buffer_beside_an_open_part_waits_for_nothing() {
+    let mut bench = Bench::new("behind");
+    let part = PART.replace("last words", &"b".repeat(1_000));
+    let text = [&part, OTHER].concat().repeat(20);
+    fs::write(bench.path("0.log"), text).unwrap();
+    bench.settle();
+    bench.later(4_000);
+    assert_eq!((bench.lines.len(), bench.finished), (40, 0));
 }
 
 #[test]
