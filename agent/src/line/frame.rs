@@ -125,21 +125,16 @@ impl Frame {
         let piece = &bytes[..end.unwrap_or(bytes.len())];
         let goes_on = end.is_none() && chunk.open_tail;
         if let Some(mut tail) = self.tail.take() {
-            let room = max - tail.text.len().min(max);
-            let cut = piece.len() > room;
-            tail.text.extend_from_slice(&piece[..piece.len().min(room)]);
+            let out = add_text(&mut tail.text, piece, max);
+            let cut = out > 0;
             if goes_on && !cut {
                 tail.claims
                     .push(chunk.ticket.split(OutputSet::first(OUTPUTS_MAX)));
                 self.tail = Some(tail);
                 return bytes.len();
             }
-            if cut {
-                counts.bytes_cut += (piece.len() - room) as u64;
-                counts.cut += 1;
-                let kept = whole_characters(&tail.text);
-                tail.text.truncate(kept);
-            }
+            counts.bytes_cut += out as u64;
+            counts.cut += u64::from(cut);
             counts.lines += 1;
             take(Line {
                 text: Cow::Owned(tail.text),
@@ -182,6 +177,24 @@ fn whole<'c>(
         cut,
         claims: Claims::new(),
     }
+}
+
+/// Appends as much as there is room for up to `max` bytes; says how many bytes were left out.
+pub fn add_text(text: &mut Vec<u8>, more: &[u8], max: usize) -> usize {
+    let room = max.saturating_sub(text.len());
+    let taken = more.len().min(room);
+    if text.capacity() < text.len() + taken {
+        // A vector that grew by itself could take twice what it may hold.
+        let whole = (text.capacity() * 2).clamp(text.len() + taken, max);
+        text.reserve_exact(whole - text.len());
+    }
+    text.extend_from_slice(&more[..taken]);
+    if taken == more.len() {
+        return 0;
+    }
+    let kept = whole_characters(text);
+    text.truncate(kept);
+    more.len() - room
 }
 
 /// The length of `text` without the UTF-8 character that its end cuts in two, if any.

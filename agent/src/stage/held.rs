@@ -9,7 +9,7 @@ use super::values::into_owned;
 use crate::base::outputs::{OUTPUTS_MAX, OutputSet};
 use crate::base::time::{Mono, Timestamp};
 use crate::line::Claims;
-use crate::line::frame::whole_characters;
+use crate::line::frame::add_text;
 use crate::ticket::{FileId, Source, Ticket};
 
 /// Every output.
@@ -211,24 +211,6 @@ pub(super) fn copy<'c>(record: &Record<'c>) -> Record<'c> {
         held: record.held.iter().map(|claim| claim.split(ALL)).collect(),
         sent: record.sent,
     }
-}
-
-/// Appends as much as there is room for; says how many bytes were left out.
-fn add_text(text: &mut Vec<u8>, more: &[u8], max: usize) -> usize {
-    let room = max.saturating_sub(text.len());
-    let taken = more.len().min(room);
-    if text.capacity() < text.len() + taken {
-        // A vector that grew by itself could take twice what it may hold.
-        let whole = (text.capacity() * 2).clamp(text.len() + taken, max);
-        text.reserve_exact(whole - text.len());
-    }
-    text.extend_from_slice(&more[..taken]);
-    if taken == more.len() {
-        return 0;
-    }
-    let kept = whole_characters(text);
-    text.truncate(kept);
-    more.len() - room
 }
 
 fn owned(labels: Labels<'_>) -> Labels<'static> {

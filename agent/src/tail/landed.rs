@@ -69,6 +69,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let at = log.pass_at(reading.pass);
                 if let Some(at) = at {
                     // What cannot be read keeps no permit from others.
+                    if log.passes[at].is_clean() {
+                        log.passes[at].let_go();
+                    }
                     self.end_stale(id, at, true, now);
                 }
                 let due = self.read_failed(id, &error, now);
@@ -125,9 +128,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let pass = &mut log.passes[at];
             pass.dry = end;
             pass.age.note(cut.open, now);
-            // Whole lines that wait for a record's end; the first sight of them counts.
+            // Whole lines that wait for a record's end; the first sight of them counts. Where they were to
+            // go and none did, there are none.
             let due = pass.flush.unwrap_or(now.plus_ms(FLUSH_MS));
-            pass.flush = cut.open.is_beside().then_some(due);
+            pass.flush = (cut.open.is_beside() && !reading.flush).then_some(due);
             if !packed {
                 let newline = memrchr(b'\n', &buf[..read]);
                 let line = newline.map_or(pass.offset, |at| reading.offset + at as u64 + 1);
@@ -249,7 +253,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             Some(glue) => self.ledger.extend(glue, span, pass.outputs),
             None => self.ledger.open(span, pass.outputs),
         };
-        pass.offset = end;
+        // What was seen beyond it may go on now.
+        (pass.offset, pass.dry) = (end, pass.dry.min(end));
         pass.flush = None;
         let permit = pass.leave_open(&ticket, cut, self.settings.kept_bytes_max(), now);
         let pass = pass.id;
@@ -302,15 +307,15 @@ impl Pass {
         if cut.is_clean() {
             return self.close();
         }
-        let keeps = cut.open.keeps_any(most);
-        self.age.sent(cut.take as u64, keeps, now);
+        let needs = cut.open.kept_bytes(most);
+        self.age.sent(cut.take as u64, needs > 0, now);
         self.age.note(cut.open, now);
         self.open = cut.open;
-        if !keeps {
+        if needs == 0 {
             return self.let_go();
         }
         self.glue.get_or_insert_with(|| ticket.split(self.outputs));
-        None
+        self.spare(needs)
     }
 }
 
