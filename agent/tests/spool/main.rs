@@ -10,6 +10,7 @@ mod bed;
 #[path = "../bad/sink.rs"]
 mod sink;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use agent::{Agent, Setup};
@@ -110,7 +111,9 @@ fn what_is_spooled_outlives_its_files_and_the_agent() {
         assert!(places.is_sorted_by(|a, b| a < b), "each once, in order");
         assert_eq!(texts.len() as u64, found(&mut agent) + 10);
         assert!(segments(&bed).is_empty(), "nothing is left on the disk");
-        agent.awaits_metric(WAITING, &[], 0);
+        agent.awaits("the spool is empty", |agent| {
+            agent.metric(WAITING, &[]) == 0
+        });
         agent.end();
     }
 }
@@ -232,4 +235,55 @@ fn at_its_cap_the_oldest_or_the_newest_are_given_up_and_counted() {
         assert!(numbers.contains(&0) && (has_last || policy == "drop_newest"));
         agent.end();
     }
+}
+
+/// How often the agent is killed: `TAILWAKE_ROUNDS=200` takes some minutes.
+fn rounds() -> u64 {
+    let told = std::env::var("TAILWAKE_ROUNDS").ok();
+    told.and_then(|rounds| rounds.parse().ok()).unwrap_or(40)
+}
+
+#[test]
+fn killed_again_and_again_it_delivers_each_line() {
+    let (bed, sink) = (Bed::new("spool-kills"), Sink::start(Manner::Silent));
+    let setup = spooling(&sink.loki(), "disk: 16MiB, live_share: 0");
+    let (mut random, mut want) = (Random::new(5), Vec::new());
+    for round in 0..rounds() {
+        let mut agent = Agent::start(&bed, &setup);
+        want.extend(bed.write("good", &format!("round {round} line"), 300));
+        // Killed while it spools, while it lends, or while it does neither.
+        match random.below(3) {
+            0 => {
+                sink.behave(Manner::Silent);
+                let some = agent.metric(WAITING, &[]) + random.below(200);
+                agent.awaits("some lines are spooled", |agent| {
+                    agent.metric(WAITING, &[]) >= some
+                });
+            }
+            1 => {
+                let some = sink.texts("good").len() + 1 + random.below(300) as usize;
+                sink.behave(Manner::Good);
+                agent.awaits("some lines arrive", |_| sink.texts("good").len() >= some);
+            }
+            _ => {}
+        }
+        agent.kill();
+    }
+    sink.behave(Manner::Good);
+    let mut agent = Agent::start(&bed, &setup);
+    // A killed agent's window is read again, behind what it had spooled.
+    let different = || BTreeSet::from_iter(sink.texts("good"));
+    agent.awaits("all lines", |_| different().len() >= want.len());
+    assert_eq!(different(), BTreeSet::from_iter(want));
+    agent.awaits("the spool is empty", |agent| {
+        agent.metric(WAITING, &[]) == 0
+    });
+    assert!(segments(&bed).is_empty());
+    agent.end();
+    assert_eq!(
+        std::fs::read_dir(bed.path("state/spool/bad"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
