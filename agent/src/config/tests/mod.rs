@@ -5,6 +5,7 @@
 mod http;
 mod messages;
 mod round;
+mod spool;
 
 use super::*;
 use crate::plan::memory::Memory;
@@ -120,10 +121,10 @@ pods   pods /var/log/pods  beginning
 PIPELINE  FROM  STEPS  TO
 pods      pods  3      common shop archive
 
-OUTPUT   KIND           SENDS TO                                BATCH  LINGER  WINDOW
-common   loki           http://loki:3100/loki/api/v1/push       1MiB   100ms   6MiB
-shop     loki           http://loki:3100/loki/api/v1/push       1MiB   100ms   6MiB
-archive  elasticsearch  https://***@elasticsearch:9200 archive  2MiB   100ms   6MiB
+OUTPUT   KIND           SENDS TO                                BATCH  LINGER  WINDOW  SPOOL
+common   loki           http://loki:3100/loki/api/v1/push       1MiB   100ms   6MiB    none
+shop     loki           http://loki:3100/loki/api/v1/push       1MiB   100ms   6MiB    none
+archive  elasticsearch  https://***@elasticsearch:9200 archive  2MiB   100ms   6MiB    none
 
 threads: 1 reader(s), 1 encoder(s)
 memory: pool 10MiB + windows 18MiB + batches 8MiB + joins 4MiB = 40MiB of 40MiB (80 read buffers)
