@@ -40,6 +40,7 @@ impl Process for Lines {
                 stream: Stream::Stdout,
                 offset: chunk.base + start as u64,
                 ordinal: 0,
+                route: 0,
                 time: wall,
                 time_origin: TimeOrigin::Line,
                 text: bytes[start..end].into(),
@@ -219,6 +220,8 @@ fn main() -> std::io::Result<()> {
             urls: Vec::new(),
             index: "logs".into(),
             data_stream: true,
+            shape: tailwake::plan::Shape::default(),
+            filter_path: true,
             gzip_level,
         };
         run(

@@ -36,7 +36,8 @@ pub const HELD_MAX: usize = 1024;
 /// How long after a call's timeout it is given up if its transport does not end it.
 const GIVE_UP_MS: u64 = 5_000;
 /// Only what is judged is asked for. `items.*.status` keeps the place of good items.
-const BULK_PATH: &str = "/_bulk?filter_path=errors,items.*.status,items.*.error";
+const BULK_PATH: &str =
+    "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason";
 
 /// What a turn has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,7 +310,12 @@ impl Side {
                 loki.tenant.as_deref(),
             ),
             OutputKind::Elasticsearch(bulk) => {
-                let targets = bulk.urls.iter().map(|url| target(url, BULK_PATH)).collect();
+                let path = if bulk.filter_path {
+                    BULK_PATH
+                } else {
+                    "/_bulk"
+                };
+                let targets = bulk.urls.iter().map(|url| target(url, path)).collect();
                 (Sink::Bulk, targets, None)
             }
         };

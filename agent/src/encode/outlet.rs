@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
+use super::bulk::Names;
 use super::request::Request;
 use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
@@ -45,6 +46,8 @@ pub struct Outlet {
     pub output: OutputId,
     /// What is counted.
     pub counters: OutletCounters,
+    /// Index names that its encoders have made (bulk).
+    pub(super) names: Names,
     /// Boxed: there is room for far more than the window lets in.
     queue: ArrayQueue<Box<Request>>,
     window_max: u64,
@@ -97,6 +100,7 @@ impl Outlet {
         Self {
             output,
             counters,
+            names: Names::default(),
             queue: ArrayQueue::new(REQUESTS_MAX),
             window_max,
             window: AtomicU64::new(0),

@@ -62,6 +62,8 @@ fn plan(windows: &[u64], batch_bytes: u64) -> Plan {
             urls: Vec::new(),
             index: "i".into(),
             data_stream: false,
+            shape: crate::plan::Shape::default(),
+            filter_path: true,
             gzip_level: 1,
         }),
     };

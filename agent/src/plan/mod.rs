@@ -8,17 +8,22 @@
 //! 2. Every field is valid: lowering refuses what is not (names resolve, regexes compile, ids fit).
 //! 3. Nothing past this room knows which dialect was used.
 
+pub mod bulk;
 pub mod glob;
 pub mod input;
 pub mod memory;
 pub mod output;
 pub mod print;
+mod print_bulk;
 pub mod secret;
 pub mod stage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use bulk::{
+    DatePart, FieldShape, Ids, JsonBody, OpType, Pattern, PatternPart, Shape, TimestampKind,
+};
 pub use glob::Glob;
 pub use input::{Input, InputKind, StartAt};
 pub use output::{

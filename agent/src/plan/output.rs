@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::bulk::{Pattern, Shape};
 use crate::base::size::ByteSize;
 
 /// One output.
@@ -68,9 +69,13 @@ pub struct ElasticsearchOutput {
     /// Base URLs, spread over.
     pub urls: Vec<String>,
     /// The index or data stream that records go to.
-    pub index: String,
-    /// `create` (data streams) instead of `index`.
+    pub index: Pattern,
+    /// Whether it is a data stream.
     pub data_stream: bool,
+    /// What stands in bulk requests.
+    pub shape: Shape,
+    /// Whether servers are asked to answer with what is judged alone.
+    pub filter_path: bool,
     /// gzip level 0 to 9; 0 sends plain bodies.
     pub gzip_level: u32,
 }

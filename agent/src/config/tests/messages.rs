@@ -3,7 +3,7 @@
 use super::*;
 
 /// Refused with just this message: place and cause, then cure.
-fn check_bad(text: &str, cause: &str, cure: &str) {
+pub(super) fn check_bad(text: &str, cause: &str, cure: &str) {
     let found = refused(text);
     let lines: Vec<&str> = found.lines().collect();
     assert_eq!(lines[0], format!("t.yaml:{cause}"), "{text}\n{found}");
