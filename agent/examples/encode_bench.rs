@@ -222,6 +222,7 @@ fn main() -> std::io::Result<()> {
             data_stream: true,
             shape: tailwake::plan::Shape::default(),
             filter_path: true,
+            template: None,
             gzip_level,
         };
         run(

@@ -96,6 +96,7 @@ impl Bed {
                 data_stream: true,
                 shape: crate::plan::Shape::default(),
                 filter_path: true,
+                template: None,
                 gzip_level: 1,
             }),
         };

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
@@ -186,7 +186,7 @@ async fn exchange(client: Hyper, call: Call) -> Result<Answer, Failure> {
 
 fn request(call: Call) -> Result<Request<Full<Bytes>>, Failure> {
     let mut request = Request::builder()
-        .method(Method::POST)
+        .method(call.method)
         .uri(&*call.url)
         .header(USER_AGENT, HeaderValue::from_static(AGENT));
     for (name, value) in &call.headers {

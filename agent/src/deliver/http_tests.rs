@@ -23,6 +23,7 @@ impl Ring for Woken {
 
 fn call(url: String, timeout_ms: u64) -> Call {
     Call {
+        method: http::Method::POST,
         output: OutputId(0),
         url: url.into(),
         headers: vec![("x-scope-orgid", "t1".into())],

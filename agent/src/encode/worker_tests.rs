@@ -64,6 +64,7 @@ fn plan(windows: &[u64], batch_bytes: u64) -> Plan {
             data_stream: false,
             shape: crate::plan::Shape::default(),
             filter_path: true,
+            template: None,
             gzip_level: 1,
         }),
     };

@@ -239,3 +239,28 @@ pub struct Shape {
     /// What becomes of JSON.
     pub json: JsonBody,
 }
+
+/// An index template that is put at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexTemplate {
+    /// Its name.
+    pub name: String,
+    /// What is put.
+    pub body: TemplateBody,
+    /// Whether one that is there already is written anew.
+    pub overwrite: bool,
+}
+
+/// What an index template says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplateBody {
+    /// The mappings of what this output writes.
+    BuiltIn,
+    /// What stands in a file.
+    File {
+        /// Its path.
+        path: String,
+        /// Its text, a JSON object; empty until the config's files are read.
+        text: Arc<str>,
+    },
+}

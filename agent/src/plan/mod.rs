@@ -22,7 +22,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use bulk::{
-    DatePart, FieldShape, Ids, JsonBody, OpType, Pattern, PatternPart, Shape, TimestampKind,
+    DatePart, FieldShape, Ids, IndexTemplate, JsonBody, OpType, Pattern, PatternPart, Shape,
+    TemplateBody, TimestampKind,
 };
 pub use glob::Glob;
 pub use input::{Input, InputKind, StartAt};

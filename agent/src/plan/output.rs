@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::bulk::{Pattern, Shape};
+use super::bulk::{IndexTemplate, Pattern, Shape};
 use crate::base::size::ByteSize;
 
 /// One output.
@@ -76,6 +76,8 @@ pub struct ElasticsearchOutput {
     pub shape: Shape,
     /// Whether servers are asked to answer with what is judged alone.
     pub filter_path: bool,
+    /// The index template that is put at the start, if any.
+    pub template: Option<IndexTemplate>,
     /// gzip level 0 to 9; 0 sends plain bodies.
     pub gzip_level: u32,
 }

@@ -1,7 +1,7 @@
 //! The bulk keys of an output as lines of native YAML.
 
 use super::print::scalar;
-use super::{ElasticsearchOutput, FieldShape, Ids, JsonBody, OpType, TimestampKind};
+use super::{ElasticsearchOutput, FieldShape, Ids, JsonBody, OpType, TemplateBody, TimestampKind};
 
 /// One line a key, without indent.
 pub(super) fn lines(search: &ElasticsearchOutput) -> Vec<String> {
@@ -55,6 +55,15 @@ pub(super) fn lines(search: &ElasticsearchOutput) -> Vec<String> {
             lines.push("json: nest".to_owned());
             lines.push(format!("json_key: {}", scalar(key)));
         }
+    }
+    if let Some(template) = &search.template {
+        lines.push("template:".to_owned());
+        lines.push(format!("  name: {}", scalar(&template.name)));
+        lines.push(match &template.body {
+            TemplateBody::BuiltIn => "  built_in: true".to_owned(),
+            TemplateBody::File { path, .. } => format!("  file: {}", scalar(path)),
+        });
+        lines.push(format!("  overwrite: {}", template.overwrite));
     }
     lines.push(format!("gzip_level: {}", search.gzip_level));
     lines

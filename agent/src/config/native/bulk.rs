@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use super::keys;
 use super::names;
 use crate::config::diagnostics::Report;
 use crate::config::fields::Fields;
 use crate::config::suggest;
 use crate::config::tree::Node;
 use crate::plan::{
-    DatePart, FieldShape, Ids, JsonBody, OpType, Pattern, PatternPart, Shape, TimestampKind,
+    DatePart, FieldShape, Ids, IndexTemplate, JsonBody, OpType, Pattern, PatternPart, Shape,
+    TemplateBody, TimestampKind,
 };
 
 /// Index names that records of one day may come to, unless the output says otherwise.
@@ -145,6 +147,47 @@ pub(super) fn shape(
         fields: map.choice("kubernetes_fields", &SHAPES, FieldShape::Flat, report),
         json: json(map, report),
     }
+}
+
+/// The index template that is put at the start.
+pub(super) fn template(map: &Fields<'_>, report: &mut Report<'_>) -> Option<IndexTemplate> {
+    let node = map.get("template")?;
+    let map = Fields::open(node, &keys::TEMPLATE, report);
+    let name_node = map.need("name", "tailwake", report);
+    let name = map.text("name", report).filter(|_| name_node.is_some());
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if let (Some(node), Some(text)) = (name_node, name)
+        && (!text.chars().all(fits) || text.starts_with('_') || text.len() > 255)
+    {
+        report.error(
+            node.span,
+            format!("`{}` cannot be a template's name", node.shown()),
+            "use letters, digits, `_`, `-` and `.`, and do not begin with `_`",
+        );
+    }
+    let built_in = map.choice("built_in", &super::SWITCH, false, report);
+    let body = match (built_in, map.text("file", report)) {
+        (true, None) => TemplateBody::BuiltIn,
+        (false, Some(path)) => TemplateBody::File {
+            path: path.to_owned(),
+            text: "".into(),
+        },
+        (true, Some(_)) => {
+            let cause = "the template is both `built_in` and of a `file`";
+            report.error(map.span, cause, "keep one of the two");
+            return None;
+        }
+        (false, None) => {
+            let cause = "the template has neither `built_in` nor `file`";
+            report.error(map.span, cause, "add `built_in: true`, or `file: PATH`");
+            return None;
+        }
+    };
+    Some(IndexTemplate {
+        name: name?.to_owned(),
+        body,
+        overwrite: map.choice("overwrite", &super::SWITCH, false, report),
+    })
 }
 
 /// The index for records whose own would be one too many. It is made to meet the same index

@@ -248,7 +248,16 @@ sections! {
         "json": "`merge`, `nest`, `text`", "merge",
             "Whether the members of a JSON text stand in the document, below a key of their own, or as `message` like any text.";
         "json_key": "key", "parsed", "The key for `json: nest`.";
+        "template": "map", "none", "An index template that is put before the first request.";
         "gzip_level": "number, 0 to 9", "1", "Compression; 0 sends plain bodies.";
+    }
+    /// Index template.
+    TEMPLATE = "outputs.NAME.elasticsearch.template" {
+        "name": "name", "", "Its name.";
+        "built_in": "`true`", "one of", "The mappings of what this output writes, with a priority of 200.";
+        "file": "path", "one of", "A file with the template, a JSON object; read at the start.";
+        "overwrite": "`true` or `false`", "false",
+            "Whether a template of this name that is there already is written anew.";
     }
 }
 

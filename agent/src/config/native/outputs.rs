@@ -202,6 +202,7 @@ fn elasticsearch(node: &Node, report: &mut Report<'_>) -> Option<ElasticsearchOu
     let (index, data_stream) = bulk::index(&map, report)?;
     let shape = bulk::shape(&map, &index, data_stream, report);
     let filter_path = map.choice("filter_path", &super::SWITCH, true, report);
+    let template = bulk::template(&map, report);
     let gzip_level = map.number("gzip_level", 0..=9, report).unwrap_or(1);
     if urls.is_empty() {
         return None;
@@ -212,6 +213,7 @@ fn elasticsearch(node: &Node, report: &mut Report<'_>) -> Option<ElasticsearchOu
         data_stream,
         shape,
         filter_path,
+        template,
         gzip_level: u32::try_from(gzip_level).unwrap_or(1),
     })
 }

@@ -6,8 +6,8 @@ use super::messages::check_bad;
 use super::round::{check_round, config, label, text};
 use super::*;
 use crate::plan::{
-    DatePart, ElasticsearchOutput, FieldShape, Ids, JsonBody, OpType, OutputKind, Pattern,
-    PatternPart, Shape, TimestampKind,
+    DatePart, ElasticsearchOutput, FieldShape, Ids, IndexTemplate, JsonBody, OpType, OutputKind,
+    Pattern, PatternPart, Shape, TemplateBody, TimestampKind,
 };
 
 /// A config with one output of these keys, which begin at 1:46.
@@ -139,6 +139,21 @@ fn mistakes_of_bulk_keys() {
             "use letters, digits, `_` and `-`, and no key that documents have anyway",
         ),
         (
+            "index: x, template: {built_in: true}",
+            "1:67: `outputs.NAME.elasticsearch.template` needs the key `name`",
+            "add for example `name: tailwake`",
+        ),
+        (
+            "index: x, template: {name: _x, built_in: true}",
+            "1:74: `_x` cannot be a template's name",
+            "use letters, digits, `_`, `-` and `.`, and do not begin with `_`",
+        ),
+        (
+            "index: x, template: {name: x}",
+            "1:67: the template has neither `built_in` nor `file`",
+            "add `built_in: true`, or `file: PATH`",
+        ),
+        (
             "index: x, ids: yes",
             "1:62: `ids` does not know `yes`",
             "choices here: `off`, `timed`, `on`",
@@ -148,6 +163,52 @@ fn mistakes_of_bulk_keys() {
     }
     let long = format!("index: '{}{{pod}}'", "x".repeat(240));
     assert!(refused(&keyed(&long)).contains("use at most 255 bytes, of which each value needs 16"));
+}
+
+#[test]
+fn a_template_file_is_read_with_the_config_and_must_be_an_object() {
+    let directory = std::env::temp_dir().join(format!("tailwake-template-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (config, file) = (directory.join("t.yaml"), directory.join("template.json"));
+    let text = format!(
+        "index: x, template: {{name: t, file: '{}'}}",
+        file.display()
+    );
+    std::fs::write(&config, keyed(&text)).unwrap();
+    let refused = |starts: &str| {
+        let found = load(&config).unwrap_err().to_string();
+        assert!(
+            found.starts_with(&format!("{}: {starts}", file.display())),
+            "{found}"
+        );
+    };
+    refused("cannot be read: No such file");
+    std::fs::write(&file, "[]").unwrap();
+    refused("this is no index template: invalid type: sequence, expected a map");
+    std::fs::write(&file, "{\"index_patterns\": []}").unwrap();
+    let plan = load(&config).unwrap();
+    let OutputKind::Elasticsearch(search) = &plan.outputs[0].kind else {
+        unreachable!("it is none")
+    };
+    let body = &search.template.as_ref().unwrap().body;
+    assert!(matches!(body, TemplateBody::File { text, .. } if text.contains("index_patterns")));
+    check_round(&plan).unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+fn template() -> impl Strategy<Value = IndexTemplate> {
+    let body = prop_oneof![
+        Just(TemplateBody::BuiltIn),
+        text().prop_map(|path| TemplateBody::File {
+            path: path.to_string(),
+            text: "".into(),
+        }),
+    ];
+    ("[a-z][a-z._-]{0,9}", body, any::<bool>()).prop_map(|(name, body, overwrite)| IndexTemplate {
+        name,
+        body,
+        overwrite,
+    })
 }
 
 fn pattern() -> impl Strategy<Value = Pattern> {
@@ -205,6 +266,7 @@ proptest! {
     #[test]
     fn a_printed_shape_is_read_back(
         shape in shape(), index in pattern(), data_stream in any::<bool>(), filter in any::<bool>(),
+        template in prop::option::of(template()),
     ) {
         let mut plan = plan(&keyed("index: x"));
         let OutputKind::Elasticsearch(search) = &mut plan.outputs[0].kind else {
@@ -212,6 +274,7 @@ proptest! {
         };
         (search.index, search.data_stream) = (index, data_stream);
         (search.shape, search.filter_path) = (shape, filter);
+        search.template = template;
         if data_stream {
             (search.shape.op_type, search.shape.routing) = (OpType::Create, None);
         }

@@ -29,6 +29,7 @@ pub(super) fn output(data_stream: bool, gzip_level: u32) -> ElasticsearchOutput 
             ..Shape::default()
         },
         filter_path: true,
+        template: None,
         gzip_level,
     }
 }
