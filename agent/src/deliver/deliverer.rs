@@ -394,8 +394,10 @@ impl Side {
             Sink::Bulk => "application/x-ndjson",
         };
         let mut headers = vec![("content-type", Arc::from(content))];
-        if let Encoding::Gzip(_) = encoding {
-            headers.push(("content-encoding", Arc::from("gzip")));
+        match encoding {
+            Encoding::Gzip(_) => headers.push(("content-encoding", Arc::from("gzip"))),
+            Encoding::Zstd(_) => headers.push(("content-encoding", Arc::from("zstd"))),
+            Encoding::Plain | Encoding::Snappy => {}
         }
         if let Some(tenant) = tenant.or(self.tenant.as_ref()) {
             headers.push(("x-scope-orgid", Arc::clone(tenant)));

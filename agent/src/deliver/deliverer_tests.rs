@@ -97,6 +97,7 @@ impl Bed {
                 shape: crate::plan::Shape::default(),
                 filter_path: true,
                 template: None,
+                compression: crate::plan::Compression::Gzip,
                 gzip_level: 1,
             }),
         };

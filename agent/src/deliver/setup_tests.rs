@@ -24,6 +24,7 @@ fn output(overwrite: bool) -> (Output, ElasticsearchOutput) {
             body: TemplateBody::BuiltIn,
             overwrite,
         }),
+        compression: crate::plan::Compression::Gzip,
         gzip_level: 1,
     };
     let output = Output {

@@ -65,6 +65,7 @@ fn plan(windows: &[u64], batch_bytes: u64) -> Plan {
             shape: crate::plan::Shape::default(),
             filter_path: true,
             template: None,
+            compression: crate::plan::Compression::Gzip,
             gzip_level: 1,
         }),
     };

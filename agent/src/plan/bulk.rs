@@ -264,3 +264,15 @@ pub enum TemplateBody {
         text: Arc<str>,
     },
 }
+
+/// How bulk bodies are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip, which every server takes.
+    #[default]
+    Gzip,
+    /// zstd, which OpenSearch 3 takes: Elasticsearch answers 400, and OpenSearch 2.19 dies of it.
+    Zstd,
+}

@@ -22,8 +22,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use bulk::{
-    DatePart, FieldShape, Ids, IndexTemplate, JsonBody, OpType, Pattern, PatternPart, Shape,
-    TemplateBody, TimestampKind,
+    Compression, DatePart, FieldShape, Ids, IndexTemplate, JsonBody, OpType, Pattern, PatternPart,
+    Shape, TemplateBody, TimestampKind,
 };
 pub use glob::Glob;
 pub use input::{Input, InputKind, StartAt};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::bulk::{IndexTemplate, Pattern, Shape};
+use super::bulk::{Compression, IndexTemplate, Pattern, Shape};
 use crate::base::size::ByteSize;
 
 /// One output.
@@ -78,6 +78,8 @@ pub struct ElasticsearchOutput {
     pub filter_path: bool,
     /// The index template that is put at the start, if any.
     pub template: Option<IndexTemplate>,
+    /// How bodies are compressed.
+    pub compression: Compression,
     /// gzip level 0 to 9; 0 sends plain bodies.
     pub gzip_level: u32,
 }

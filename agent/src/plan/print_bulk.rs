@@ -1,7 +1,10 @@
 //! The bulk keys of an output as lines of native YAML.
 
 use super::print::scalar;
-use super::{ElasticsearchOutput, FieldShape, Ids, JsonBody, OpType, TemplateBody, TimestampKind};
+use super::{
+    Compression, ElasticsearchOutput, FieldShape, Ids, JsonBody, OpType, TemplateBody,
+    TimestampKind,
+};
 
 /// One line a key, without indent.
 pub(super) fn lines(search: &ElasticsearchOutput) -> Vec<String> {
@@ -64,6 +67,14 @@ pub(super) fn lines(search: &ElasticsearchOutput) -> Vec<String> {
             TemplateBody::File { path, .. } => format!("  file: {}", scalar(path)),
         });
         lines.push(format!("  overwrite: {}", template.overwrite));
+    }
+    match search.compression {
+        Compression::None => lines.push("compression: none".to_owned()),
+        Compression::Gzip => lines.push("compression: gzip".to_owned()),
+        Compression::Zstd => {
+            lines.push("compression: zstd".to_owned());
+            lines.push("server: opensearch3".to_owned());
+        }
     }
     lines.push(format!("gzip_level: {}", search.gzip_level));
     lines

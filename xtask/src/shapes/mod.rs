@@ -53,7 +53,7 @@ pub fn run() -> Result<()> {
         std::fs::create_dir_all(&directory)?;
         let server = Server::start(kind, &cache, &directory.join("server"), 0, options)?;
         let http = server.http()?;
-        shapes(&http, &server.url, &directory).with_context(|| kind.name())?;
+        shapes(kind, &http, &server.url, &directory).with_context(|| kind.name())?;
         crash::run(&http, &server.url, &directory).with_context(|| kind.name())?;
         say(&format!("{}: {:.0?}", kind.name(), begun.elapsed()));
     }
@@ -87,7 +87,7 @@ fn put(http: &Http, path: &str, body: &Value) -> Result<()> {
     answer.json().map(drop).with_context(|| path.to_owned())
 }
 
-fn config(url: &str, directory: &Path) -> String {
+fn config(kind: Kind, url: &str, directory: &Path) -> String {
     let (pods, file) = (directory.join("pods"), directory.join("filed.json"));
     let outputs = [
         (
@@ -123,6 +123,11 @@ fn config(url: &str, directory: &Path) -> String {
             ),
         ),
     ];
+    let mut outputs = outputs.to_vec();
+    if kind == Kind::OpenSearch {
+        let zstd = "index: tw-zstd, compression: zstd, server: opensearch3";
+        outputs.push(("zstd", zstd.to_owned()));
+    }
     let names: Vec<&str> = outputs.iter().map(|(name, _)| *name).collect();
     let texts = outputs
         .iter()
@@ -137,7 +142,7 @@ fn config(url: &str, directory: &Path) -> String {
     )
 }
 
-fn shapes(http: &Http, url: &str, directory: &Path) -> Result<()> {
+fn shapes(kind: Kind, http: &Http, url: &str, directory: &Path) -> Result<()> {
     let log = directory.join("pods/shop_web-1_0a1b2c3d/app");
     std::fs::create_dir_all(&log)?;
     std::fs::write(log.join("0.log"), LINES)?;
@@ -151,11 +156,18 @@ fn shapes(http: &Http, url: &str, directory: &Path) -> Result<()> {
         "/tw-alias-000001",
         &json!({"aliases": {"tw-alias": {"is_write_index": true}}}),
     )?;
-    once(directory, "first", &config(url, directory))?;
+    once(directory, "first", &config(kind, url, directory))?;
     stream(http)?;
     plain(http)?;
+    if kind == Kind::OpenSearch {
+        same(
+            "zstd",
+            &json!(hits(http, "tw-zstd", &all())?.len()),
+            &json!(4),
+        )?;
+    }
     // All of it again, as after the loss of the state directory.
-    once(directory, "second", &config(url, directory))?;
+    once(directory, "second", &config(kind, url, directory))?;
     for (index, want) in [
         ("logs-shape.app-shop", 4),
         ("logs-filed-default", 4),

@@ -9,8 +9,8 @@ use crate::config::fields::Fields;
 use crate::config::suggest;
 use crate::config::tree::Node;
 use crate::plan::{
-    DatePart, FieldShape, Ids, IndexTemplate, JsonBody, OpType, Pattern, PatternPart, Shape,
-    TemplateBody, TimestampKind,
+    Compression, DatePart, FieldShape, Ids, IndexTemplate, JsonBody, OpType, Pattern, PatternPart,
+    Shape, TemplateBody, TimestampKind,
 };
 
 /// Index names that records of one day may come to, unless the output says otherwise.
@@ -41,6 +41,14 @@ const TIMESTAMPS: [(&str, TimestampKind); 2] = [
     ("date_nanos", TimestampKind::DateNanos),
 ];
 const SHAPES: [(&str, FieldShape); 2] = [("flat", FieldShape::Flat), ("ecs", FieldShape::Ecs)];
+
+const COMPRESSIONS: [(&str, Compression); 3] = [
+    ("gzip", Compression::Gzip),
+    ("zstd", Compression::Zstd),
+    ("none", Compression::None),
+];
+/// Whether they take zstd.
+const SERVERS: [(&str, bool); 2] = [("any", false), ("opensearch3", true)];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Body {
@@ -147,6 +155,23 @@ pub(super) fn shape(
         fields: map.choice("kubernetes_fields", &SHAPES, FieldShape::Flat, report),
         json: json(map, report),
     }
+}
+
+/// How bodies are compressed: zstd only where the servers are said to take it.
+pub(super) fn compression(map: &Fields<'_>, report: &mut Report<'_>) -> Compression {
+    let takes_zstd = map.choice("server", &SERVERS, false, report);
+    let compression = map.choice("compression", &COMPRESSIONS, Compression::Gzip, report);
+    if let (Compression::Zstd, false, Some(node)) =
+        (compression, takes_zstd, map.get("compression"))
+    {
+        report.error(
+            node.span,
+            "`compression: zstd` is not for every server: Elasticsearch answers it with 400, and \
+             OpenSearch 2.19 dies of it",
+            "write `gzip`, or add `server: opensearch3` where all of them are OpenSearch 3",
+        );
+    }
+    compression
 }
 
 /// The index template that is put at the start.

@@ -249,7 +249,11 @@ sections! {
             "Whether the members of a JSON text stand in the document, below a key of their own, or as `message` like any text.";
         "json_key": "key", "parsed", "The key for `json: nest`.";
         "template": "map", "none", "An index template that is put before the first request.";
-        "gzip_level": "number, 0 to 9", "1", "Compression; 0 sends plain bodies.";
+        "compression": "`gzip`, `zstd`, `none`", "gzip",
+            "How bodies are compressed; `zstd` needs `server: opensearch3`.";
+        "gzip_level": "number, 0 to 9", "1", "0 sends plain bodies.";
+        "server": "`any` or `opensearch3`", "any",
+            "What all the servers are known to be. Elasticsearch answers zstd with 400, and OpenSearch 2.19 dies of it.";
     }
     /// Index template.
     TEMPLATE = "outputs.NAME.elasticsearch.template" {

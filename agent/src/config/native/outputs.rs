@@ -214,6 +214,7 @@ fn elasticsearch(node: &Node, report: &mut Report<'_>) -> Option<ElasticsearchOu
         shape,
         filter_path,
         template,
+        compression: bulk::compression(&map, report),
         gzip_level: u32::try_from(gzip_level).unwrap_or(1),
     })
 }

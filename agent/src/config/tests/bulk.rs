@@ -6,8 +6,8 @@ use super::messages::check_bad;
 use super::round::{check_round, config, label, text};
 use super::*;
 use crate::plan::{
-    DatePart, ElasticsearchOutput, FieldShape, Ids, IndexTemplate, JsonBody, OpType, OutputKind,
-    Pattern, PatternPart, Shape, TemplateBody, TimestampKind,
+    Compression, DatePart, ElasticsearchOutput, FieldShape, Ids, IndexTemplate, JsonBody, OpType,
+    OutputKind, Pattern, PatternPart, Shape, TemplateBody, TimestampKind,
 };
 
 /// A config with one output of these keys, which begin at 1:46.
@@ -154,6 +154,12 @@ fn mistakes_of_bulk_keys() {
             "add `built_in: true`, or `file: PATH`",
         ),
         (
+            "index: x, compression: zstd",
+            "1:70: `compression: zstd` is not for every server: Elasticsearch answers it with 400, \
+             and OpenSearch 2.19 dies of it",
+            "write `gzip`, or add `server: opensearch3` where all of them are OpenSearch 3",
+        ),
+        (
             "index: x, ids: yes",
             "1:62: `ids` does not know `yes`",
             "choices here: `off`, `timed`, `on`",
@@ -267,6 +273,7 @@ proptest! {
     fn a_printed_shape_is_read_back(
         shape in shape(), index in pattern(), data_stream in any::<bool>(), filter in any::<bool>(),
         template in prop::option::of(template()),
+        compression in prop::sample::select(vec![Compression::None, Compression::Gzip, Compression::Zstd]),
     ) {
         let mut plan = plan(&keyed("index: x"));
         let OutputKind::Elasticsearch(search) = &mut plan.outputs[0].kind else {
@@ -275,6 +282,7 @@ proptest! {
         (search.index, search.data_stream) = (index, data_stream);
         (search.shape, search.filter_path) = (shape, filter);
         search.template = template;
+        search.compression = compression;
         if data_stream {
             (search.shape.op_type, search.shape.routing) = (OpType::Create, None);
         }

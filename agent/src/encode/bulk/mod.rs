@@ -30,12 +30,12 @@ use self::head::Head;
 pub(crate) use self::names::Names;
 use super::compress::{Compressor, Error};
 use super::outlet::Outlet;
-use super::request::Item;
+use super::request::{Encoding, Item};
 use super::seal::{Claim, Sealed, place};
 use super::text::{TimeText, push_number};
 use crate::base::count::{Counter, Registry};
 use crate::base::time::{Mono, Timestamp};
-use crate::plan::{ElasticsearchOutput, FieldShape, Ids, JsonBody, TimestampKind};
+use crate::plan::{Compression, ElasticsearchOutput, FieldShape, Ids, JsonBody, TimestampKind};
 use crate::stage::json::{JsonScratch, classify};
 use crate::stage::{Json, Record, Stream};
 
@@ -44,6 +44,9 @@ const SOURCES_MAX: usize = 10_000;
 
 /// A kept body buffer larger than this is given back, in bytes.
 const BODY_KEEP_BYTES: usize = 8 << 20;
+
+/// The fastest level of zstd: `encode_bench` has what it costs.
+const ZSTD_LEVEL: u8 = 1;
 
 /// The last time that `date_nanos` takes: 2^63 - 1 nanoseconds after the epoch.
 const NANOS_LAST: Timestamp = Timestamp {
@@ -113,7 +116,7 @@ impl Bulk {
             bodies: Vec::new(),
             time: TimeText::new(),
             json: JsonScratch::new(),
-            compressor: Compressor::gzip(output.gzip_level),
+            compressor: Compressor::of(encoding(output)),
             shape: Documents {
                 fields: shape.fields,
                 json: shape.json.clone(),
@@ -244,6 +247,16 @@ impl Bulk {
         heads.all.push(Head::new(record, shape.fields, origin));
         heads.places.insert(key, at);
         at
+    }
+}
+
+fn encoding(output: &ElasticsearchOutput) -> Encoding {
+    match output.compression {
+        Compression::Gzip if output.gzip_level > 0 => {
+            Encoding::Gzip(output.gzip_level.min(9) as u8)
+        }
+        Compression::Gzip | Compression::None => Encoding::Plain,
+        Compression::Zstd => Encoding::Zstd(ZSTD_LEVEL),
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn output(data_stream: bool, gzip_level: u32) -> ElasticsearchOutput 
         },
         filter_path: true,
         template: None,
+        compression: crate::plan::Compression::Gzip,
         gzip_level,
     }
 }
