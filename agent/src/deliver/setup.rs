@@ -222,7 +222,9 @@ fn built_in(search: &ElasticsearchOutput) -> Value {
         TimestampKind::DateNanos => "date_nanos",
     };
     let mut patterns = vec![search.index.wildcard()];
-    if *shape.fallback != *patterns[0] {
+    // Where it is made of the pattern, the pattern matches it. A second one could stand in the template
+    // of another output too, and servers refuse two that match the same name.
+    if *shape.fallback != search.index.fallback() {
         patterns.push(shape.fallback.to_string());
     }
     let labels = json!({"labels": {"path_match": "labels.*", "mapping": keyword()}});

@@ -111,27 +111,33 @@ impl Pattern {
         self.0.iter().map(bytes).sum()
     }
 
-    /// The text before the first place.
-    #[must_use]
-    pub fn prefix(&self) -> &str {
-        match self.0.first() {
-            Some(PatternPart::Text(text)) => text,
-            _ => "",
-        }
-    }
-
-    /// The pattern of index names that matches all it makes: each run of places is one `*`.
+    /// The pattern of index names that matches all it makes: each run of places is one `*`, and what
+    /// stands between the parts of a date belongs to it.
     #[must_use]
     pub fn wildcard(&self) -> String {
         let mut out = String::new();
-        for part in &self.0 {
+        for (at, part) in self.0.iter().enumerate() {
+            let between = matches!(
+                self.0.get(at.wrapping_sub(1)..at + 2),
+                Some([
+                    PatternPart::Date(_),
+                    PatternPart::Text(_),
+                    PatternPart::Date(_)
+                ])
+            );
             match part {
-                PatternPart::Text(text) => out.push_str(text),
+                PatternPart::Text(text) if !between => out.push_str(text),
                 _ if out.ends_with('*') => {}
                 _ => out.push('*'),
             }
         }
         out
+    }
+
+    /// A name that the same index templates match.
+    #[must_use]
+    pub fn fallback(&self) -> String {
+        self.wildcard().replace('*', "other")
     }
 }
 

@@ -111,6 +111,14 @@ fn round(http: &Http, url: &str, directory: &Path, name: &str, rollover: bool) -
         bail!("{account}");
     }
     refresh(http, &stream)?;
+    // Refused templates are no error of the agent's: without its own this is no data stream.
+    let hit = http.get(&format!("/{stream}/_search?size=1"))?.json()?;
+    let index = hit["hits"]["hits"][0]["_index"]
+        .as_str()
+        .unwrap_or_default();
+    if !index.starts_with(".ds-") {
+        bail!("{index} is no backing index of {stream}");
+    }
     let stored = count(http, &stream)?;
     let written: u64 = journals.iter().map(|(_, all)| all.len() as u64).sum();
     Ok(Twice {

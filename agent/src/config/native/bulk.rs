@@ -105,7 +105,9 @@ fn fits(pattern: &Pattern) -> Result<(), &'static str> {
     let values = pattern.values();
     if values > VALUES_MAX {
         Err("name at most 8 values")
-    } else if pattern.fixed_bytes() + values * VALUE_BYTES_MIN > NAME_BYTES_MAX {
+    } else if pattern.fixed_bytes() + values * VALUE_BYTES_MIN > NAME_BYTES_MAX
+        || pattern.fallback().len() > NAME_BYTES_MAX
+    {
         Err("use at most 255 bytes, of which each value needs 16")
     } else {
         Ok(())
@@ -144,7 +146,7 @@ pub(super) fn shape(
     }
     Shape {
         op_type,
-        fallback: fallback(map, index, data_stream, report),
+        fallback: fallback(map, index, report),
         index_names_max: usize::try_from(most.unwrap_or(INDEX_NAMES_MAX)).unwrap_or(usize::MAX),
         pipeline: map.text("pipeline", report).map(Arc::from),
         routing: routing.and_then(|(text, node)| pattern(text, node, report)),
@@ -215,31 +217,17 @@ pub(super) fn template(map: &Fields<'_>, report: &mut Report<'_>) -> Option<Inde
     })
 }
 
-/// The index for records whose own would be one too many. It is made to meet the same index
-/// templates: it begins as the pattern does, and a data stream's has three parts.
-fn fallback(
-    map: &Fields<'_>,
-    index: &Pattern,
-    data_stream: bool,
-    report: &mut Report<'_>,
-) -> Arc<str> {
-    if let (Some(text), Some(node)) = (map.text("fallback", report), map.get("fallback")) {
-        if let Err(cure) = names::index(text) {
-            let cause = format!("`fallback` is no name for an index: `{}`", node.shown());
-            report.error(node.span, cause, cure);
-        }
-        return text.into();
+/// The index for records whose own would be one too many. Unless it is given, it is one that the same
+/// index templates match.
+fn fallback(map: &Fields<'_>, index: &Pattern, report: &mut Report<'_>) -> Arc<str> {
+    let Some((text, node)) = map.text("fallback", report).zip(map.get("fallback")) else {
+        return index.fallback().into();
+    };
+    if let Err(cure) = names::index(text) {
+        let cause = format!("`fallback` is no name for an index: `{}`", node.shown());
+        report.error(node.span, cause, cure);
     }
-    let prefix = index.prefix();
-    if data_stream {
-        let kind = prefix.split_once('-').map_or("logs", |(kind, _)| kind);
-        return format!("{kind}-other-default").into();
-    }
-    match prefix.trim_end_matches(['-', '_', '.']) {
-        "" => "other".into(),
-        // It must not grow past what a name may have.
-        prefix => format!("{}-other", &prefix[..prefix.floor_char_boundary(240)]).into(),
-    }
+    text.into()
 }
 
 fn json(map: &Fields<'_>, report: &mut Report<'_>) -> JsonBody {

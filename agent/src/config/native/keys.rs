@@ -229,7 +229,7 @@ sections! {
             "The data stream that records go to; this or `index`. In what is filled in, `-` becomes `_`.";
         "op_type": "`create` or `index`", "index for an `index` without ids, else create",
             "What is done with a document that is there already: left as it is, or written anew. Data streams take `create` alone.";
-        "fallback": "name", "by the pattern, as `logs-other`",
+        "fallback": "name", "the pattern with `other` in its places",
             "Where records go whose index name would be one too many; counted by `tailwake_index_fallback_records_total`.";
         "index_names_max": "number", "1000",
             "Names that the records of one day may come to; four times as many in 24 hours of running.";

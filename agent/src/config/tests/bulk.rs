@@ -32,26 +32,31 @@ fn what_is_left_out_follows_from_the_rest() {
             "data_stream: logs-a-b",
             OpType::Create,
             Ids::Timed,
-            "logs-other-default",
+            "logs-a-b",
         ),
         (
-            "data_stream: '{pod}'",
+            "data_stream: 'logs-a.{pod}-b'",
             OpType::Create,
             Ids::Timed,
-            "logs-other-default",
+            "logs-a.other-b",
         ),
         (
-            "data_stream: metrics-a-b, ids: off",
+            "data_stream: m-a-b, ids: off",
             OpType::Create,
             Ids::Off,
-            "metrics-other-default",
+            "m-a-b",
         ),
-        ("index: 'logs-%Y'", OpType::Index, Ids::Off, "logs-other"),
         (
-            "index: 'a.b-{pod}', ids: on",
+            "index: 'logs-%Y.%m.%d'",
+            OpType::Index,
+            Ids::Off,
+            "logs-other",
+        ),
+        (
+            "index: 'a-{pod}-%Y', ids: on",
             OpType::Create,
             Ids::On,
-            "a.b-other",
+            "a-other-other",
         ),
         (
             "index: '{pod}', ids: timed, op_type: index",
@@ -75,7 +80,7 @@ fn patterns_are_read_as_they_are_printed() {
     let search = search(&format!("index: '{text}'"));
     assert_eq!(search.index.to_string(), text);
     assert_eq!(search.index.0.len(), 15, "{:?}", search.index);
-    assert_eq!(search.index.wildcard(), "logs-{x%}-*-*-*.*.*-*");
+    assert_eq!(search.index.wildcard(), "logs-{x%}-*-*-*");
     assert_eq!(search.index.period_secs(), Some(3_600));
 }
 
