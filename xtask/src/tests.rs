@@ -56,7 +56,7 @@ pub fn run(test: &Test) -> Result<()> {
     if test.all {
         let trips = &["test", "-q", "-p", "xtask", "--", "--ignored"];
         suites.push(("round trips", 240, Box::new(cargo(trips))));
-        suites.push(("bulk shapes", 180, Box::new(shapes::run)));
+        suites.push(("bulk shapes", 240, Box::new(shapes::run)));
         suites.push(("real node", 240, Box::new(node::run_default)));
         suites.push(("many seeds", 600, Box::new(|| sim::seeds(1_000))));
     }
