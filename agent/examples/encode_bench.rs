@@ -19,7 +19,8 @@ use tailwake::base::size::ByteSize;
 use tailwake::base::time::{Mono, Timestamp};
 use tailwake::encode::{Outlet, Process, Worker};
 use tailwake::plan::{
-    ElasticsearchOutput, Limits, LokiOutput, Output, OutputKind, Plan, Retry, Wake,
+    Compression, DatePart, ElasticsearchOutput, FieldShape, Ids, JsonBody, Limits, LokiOutput,
+    Output, OutputKind, Pattern, PatternPart, Plan, Retry, Shape, Wake,
 };
 use tailwake::stage::{Json, Record, Sink, Stream, TimeOrigin};
 use tailwake::ticket::{Chunk, Feed, FileId, LogId, Meta, PassId, Settle, Source, Span, Ticket};
@@ -40,6 +41,7 @@ impl Process for Lines {
                 stream: Stream::Stdout,
                 offset: chunk.base + start as u64,
                 ordinal: 0,
+                route: 0,
                 time: wall,
                 time_origin: TimeOrigin::Line,
                 text: bytes[start..end].into(),
@@ -216,17 +218,54 @@ fn main() -> std::io::Result<()> {
         labels,
     };
     run("loki snappy", OutputKind::Loki(loki))?;
-    for gzip_level in [0, 1] {
-        let bulk = ElasticsearchOutput {
-            urls: Vec::new(),
-            index: "logs".into(),
-            data_stream: true,
-            gzip_level,
-        };
-        run(
-            &format!("bulk gzip {gzip_level}"),
-            OutputKind::Elasticsearch(bulk),
-        )?;
+    let bulk = ElasticsearchOutput {
+        urls: Vec::new(),
+        index: "logs".into(),
+        data_stream: true,
+        shape: Shape::default(),
+        filter_path: true,
+        template: None,
+        compression: Compression::None,
+        gzip_level: 1,
+    };
+    let with = |name: &str, change: &dyn Fn(&mut ElasticsearchOutput)| {
+        let mut bulk = bulk.clone();
+        change(&mut bulk);
+        run(name, OutputKind::Elasticsearch(bulk))
+    };
+    with("bulk, plain", &|_| ())?;
+    with("bulk, plain, ids", &|bulk| bulk.shape.ids = Ids::Timed)?;
+    with("bulk, plain, daily index", &|bulk| {
+        let text = |text: &str| PatternPart::Text(text.into());
+        let date = |part| PatternPart::Date(part);
+        bulk.index = Pattern(vec![
+            text("logs-"),
+            PatternPart::Field("namespace".into()),
+            date(DatePart::Year),
+            date(DatePart::Month),
+            date(DatePart::Day),
+        ]);
+    })?;
+    with("bulk, plain, ecs", &|bulk| {
+        bulk.shape.fields = FieldShape::Ecs
+    })?;
+    with("bulk, plain, nested", &|bulk| {
+        bulk.shape.json = JsonBody::Nest("parsed".into());
+    })?;
+    with("bulk, plain, as text", &|bulk| {
+        bulk.shape.json = JsonBody::Text
+    })?;
+    for level in 1..=6 {
+        with(&format!("bulk, gzip {level}"), &|bulk| {
+            (bulk.compression, bulk.gzip_level) = (Compression::Gzip, level);
+        })?;
     }
+    with("bulk, gzip 1, ids", &|bulk| {
+        (bulk.compression, bulk.shape.ids) = (Compression::Gzip, Ids::Timed);
+    })?;
+    with("bulk, zstd 1", &|bulk| bulk.compression = Compression::Zstd)?;
+    with("bulk, zstd 1, ids", &|bulk| {
+        (bulk.compression, bulk.shape.ids) = (Compression::Zstd, Ids::Timed);
+    })?;
     Ok(())
 }

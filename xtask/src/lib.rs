@@ -8,6 +8,7 @@ pub mod node;
 mod packages;
 pub mod path;
 pub mod run;
+pub mod shapes;
 pub mod sim;
 pub mod testbed;
 pub mod tests;

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, root};
 use crate::run::agent::build_release;
-use crate::{e2e, kernels, node, path, run, sim, tidy};
+use crate::{e2e, kernels, node, path, run, shapes, sim, tidy};
 
 /// The arguments of `cargo xtask test`.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,6 +56,7 @@ pub fn run(test: &Test) -> Result<()> {
     if test.all {
         let trips = &["test", "-q", "-p", "xtask", "--", "--ignored"];
         suites.push(("round trips", 240, Box::new(cargo(trips))));
+        suites.push(("bulk shapes", 240, Box::new(shapes::run)));
         suites.push(("real node", 240, Box::new(node::run_default)));
         suites.push(("many seeds", 600, Box::new(|| sim::seeds(1_000))));
     }

@@ -27,7 +27,7 @@ pub use diagnostics::Diagnostics;
 pub use warnings::warnings;
 
 use self::diagnostics::Report;
-use crate::plan::Plan;
+use crate::plan::{OutputKind, Plan, TemplateBody};
 
 /// A config longer than this is not one; 4 MiB are some 50,000 lines.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
@@ -59,7 +59,7 @@ pub fn load(path: &Path) -> Result<Plan, Diagnostics> {
         }
     };
     match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(&name, text, &|name| std::env::var(name).ok()),
+        Ok(text) => parse(&name, text, &|name| std::env::var(name).ok()).and_then(with_templates),
         Err(error) => {
             let line = bytes[..error.valid_up_to()]
                 .iter()
@@ -68,6 +68,41 @@ pub fn load(path: &Path) -> Result<Plan, Diagnostics> {
             let cause = format!("line {} is not UTF-8", line + 1);
             unreadable(cause, "save the file as UTF-8")
         }
+    }
+}
+
+/// The plan with the texts of the files that its outputs name.
+fn with_templates(mut plan: Plan) -> Result<Plan, Diagnostics> {
+    for output in &mut plan.outputs {
+        if let OutputKind::Elasticsearch(search) = &mut output.kind
+            && let Some(template) = &mut search.template
+            && let TemplateBody::File { path, text } = &mut template.body
+        {
+            *text = template_text(path)?.into();
+        }
+    }
+    Ok(plan)
+}
+
+fn template_text(path: &str) -> Result<String, Diagnostics> {
+    let refused = |cause: String, cure| Diagnostics::unreadable(path, cause, cure);
+    let cannot = |error: std::io::Error| {
+        let cure = "name a file that is there and may be read in the `file` of the `template`";
+        refused(format!("cannot be read: {error}"), cure)
+    };
+    if std::fs::metadata(path).map_err(cannot)?.len() > CONFIG_BYTES_MAX {
+        return Err(refused(
+            "it is over 4 MiB".to_owned(),
+            "name an index template",
+        ));
+    }
+    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(refused(
+            format!("this is no index template: {error}"),
+            "write what `PUT _index_template` takes, a JSON object",
+        )),
     }
 }
 

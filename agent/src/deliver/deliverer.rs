@@ -19,6 +19,7 @@ use super::judge::{Judgement, Sink, judge};
 use super::lane::{Bench, Flight, Lane};
 use super::load::{Load, Recompose};
 use super::redact;
+use super::setup::{Ask, Setup};
 use super::tally::Tally;
 use super::transport::{Answer, Call, CallId, Failure, Transport};
 use crate::base::backoff::Backoff;
@@ -36,7 +37,8 @@ pub const HELD_MAX: usize = 1024;
 /// How long after a call's timeout it is given up if its transport does not end it.
 const GIVE_UP_MS: u64 = 5_000;
 /// Only what is judged is asked for. `items.*.status` keeps the place of good items.
-const BULK_PATH: &str = "/_bulk?filter_path=errors,items.*.status,items.*.error";
+const BULK_PATH: &str =
+    "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason";
 
 /// What a turn has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,8 @@ struct Side {
     tally: Tally,
     lanes: usize,
     held: usize,
+    /// What is asked before the first request.
+    setup: Option<Setup>,
     /// Taken, but there was no lane to be had.
     waiting: Option<Request>,
     /// Bytes taken of late of live requests, and of what a spool has lent.
@@ -135,7 +139,7 @@ impl Deliverer {
     ) -> Self {
         let side = |outlet: Arc<Outlet>| {
             let output = plan.outputs.get(outlet.output.index())?;
-            Some(Side::new(output, outlet, registry))
+            Some(Side::new(output, outlet, registry, seed))
         };
         Self {
             sides: outlets.into_iter().filter_map(side).collect(),
@@ -164,7 +168,7 @@ impl Deliverer {
         progress |= self.send(transport);
         Turn {
             progress,
-            deadline: self.lanes.values().filter_map(Lane::deadline).min(),
+            deadline: self.deadline(),
         }
     }
 
@@ -201,7 +205,23 @@ impl Deliverer {
         self.sides.iter().enumerate().map(status).collect()
     }
 
+    fn deadline(&self) -> Option<Mono> {
+        let setups = self
+            .sides
+            .iter()
+            .filter_map(|side| side.setup.as_ref()?.deadline());
+        let lanes = self.lanes.values().filter_map(Lane::deadline);
+        lanes.chain(setups).min()
+    }
+
     fn end(&mut self, id: CallId, end: &Result<Answer, Failure>) -> bool {
+        for side in &mut self.sides {
+            if let Some(setup) = side.setup.as_mut().filter(|setup| setup.flies(id)) {
+                setup.end(self.now, end);
+                side.setup.take_if(|setup| setup.is_done());
+                return true;
+            }
+        }
         let Some(key) = self.calls.remove(&id) else {
             return false;
         };
@@ -240,7 +260,12 @@ impl Deliverer {
                 .filter(|flight| flight.give_up <= self.now)
                 .map(|it| it.id)
         };
-        let ids: Vec<CallId> = self.lanes.values().filter_map(late).collect();
+        let setups = self
+            .sides
+            .iter()
+            .filter_map(|side| side.setup.as_ref()?.late(self.now));
+        let lanes = self.lanes.values().filter_map(late);
+        let ids: Vec<CallId> = lanes.chain(setups).collect();
         for id in &ids {
             transport.cancel(*id);
             self.end(*id, &Err(Failure::Timeout));
@@ -278,7 +303,23 @@ impl Deliverer {
 
     fn send(&mut self, transport: &mut impl Transport) -> bool {
         let mut progress = false;
+        for side in &mut self.sides {
+            let Some(ask) = side.setup.as_ref().and_then(|setup| setup.ready(self.now)) else {
+                continue;
+            };
+            let id = CallId(self.next_call);
+            self.next_call += 1;
+            transport.send(id, side.ask(ask));
+            let give_up = self.now.plus_ms(side.timeout_ms.saturating_add(GIVE_UP_MS));
+            if let Some(setup) = &mut side.setup {
+                setup.sent(id, give_up);
+            }
+            progress = true;
+        }
         for (key, lane) in &mut self.lanes {
+            if self.sides[key.0].setup.is_some() {
+                continue;
+            }
             let Some(part) = lane.ready(self.now) else {
                 continue;
             };
@@ -298,7 +339,7 @@ impl Deliverer {
 }
 
 impl Side {
-    fn new(output: &Output, outlet: Arc<Outlet>, registry: &Registry) -> Self {
+    fn new(output: &Output, outlet: Arc<Outlet>, registry: &Registry, seed: u64) -> Self {
         let target = |url: &str, path: &str| -> Arc<str> {
             // Who the agent is goes with the output: the transport says it.
             let (url, _) = redact::endpoint(url);
@@ -309,15 +350,22 @@ impl Side {
             };
             format!("{url}{path}").into()
         };
-        let (sink, targets, tenant) = match &output.kind {
+        let (sink, targets, tenant, setup) = match &output.kind {
             OutputKind::Loki(loki) => (
                 Sink::Loki,
                 vec![target(&loki.url, "")],
                 loki.tenant.as_deref(),
+                None,
             ),
             OutputKind::Elasticsearch(bulk) => {
-                let targets = bulk.urls.iter().map(|url| target(url, BULK_PATH)).collect();
-                (Sink::Bulk, targets, None)
+                let path = if bulk.filter_path {
+                    BULK_PATH
+                } else {
+                    "/_bulk"
+                };
+                let targets = bulk.urls.iter().map(|url| target(url, path)).collect();
+                let setup = Setup::new(output, bulk, registry, seed);
+                (Sink::Bulk, targets, None, setup)
             }
         };
         Self {
@@ -331,6 +379,7 @@ impl Side {
             tally: Tally::new(&output.name, registry),
             lanes: 0,
             held: 0,
+            setup,
             waiting: None,
             taken: (0, 0),
             calls: 0,
@@ -376,18 +425,35 @@ impl Side {
             Sink::Bulk => "application/x-ndjson",
         };
         let mut headers = vec![("content-type", Arc::from(content))];
-        if let Encoding::Gzip(_) = encoding {
-            headers.push(("content-encoding", Arc::from("gzip")));
+        match encoding {
+            Encoding::Gzip(_) => headers.push(("content-encoding", Arc::from("gzip"))),
+            Encoding::Zstd(_) => headers.push(("content-encoding", Arc::from("zstd"))),
+            Encoding::Plain | Encoding::Snappy => {}
         }
         if let Some(tenant) = tenant.or(self.tenant.as_ref()) {
             headers.push(("x-scope-orgid", Arc::clone(tenant)));
         }
         Call {
             output: self.outlet.output,
+            method: http::Method::POST,
             url: url.unwrap_or_default(),
             headers,
             body,
             timeout_ms: self.timeout_ms,
+        }
+    }
+
+    /// A call of the setup, to the server that a bulk would go to.
+    fn ask(&mut self, ask: Ask) -> Call {
+        let call = self.call(None, Encoding::Plain, ask.body);
+        let base = call.url.rsplit_once("/_bulk").map_or("", |(base, _)| base);
+        let json = ("content-type", Arc::from("application/json"));
+        let others = call.headers.iter().filter(|(name, _)| *name != json.0);
+        Call {
+            method: ask.method,
+            url: format!("{base}{}", ask.path).into(),
+            headers: others.cloned().chain([json.clone()]).collect(),
+            ..call
         }
     }
 }

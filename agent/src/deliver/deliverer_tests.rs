@@ -92,8 +92,12 @@ impl Bed {
             }),
             Sink::Bulk => OutputKind::Elasticsearch(ElasticsearchOutput {
                 urls: vec!["http://a:9200/".to_owned(), "http://b:9200".to_owned()],
-                index: "logs".to_owned(),
+                index: "logs".into(),
                 data_stream: true,
+                shape: crate::plan::Shape::default(),
+                filter_path: true,
+                template: None,
+                compression: crate::plan::Compression::Gzip,
                 gzip_level: 1,
             }),
         };

@@ -15,6 +15,7 @@ pub mod judge;
 mod lane;
 mod load;
 mod redact;
+mod setup;
 mod tally;
 pub mod transport;
 

@@ -11,11 +11,13 @@ use crate::base::outputs::OutputId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// One HTTP POST.
+/// One HTTP request.
 #[derive(Clone)]
 pub struct Call {
     /// Which output: decides client settings (TLS, authentication, proxy, further headers).
     pub output: OutputId,
+    /// POST but for what is asked at the start.
+    pub method: http::Method,
     /// Absolute URL, without user name and password.
     pub url: Arc<str>,
     /// Headers beyond those of the client.

@@ -64,10 +64,10 @@ enum Format {
 }
 
 impl Format {
-    fn push(&mut self, at: usize, record: &mut Record<'_>, claim: Claim) -> usize {
+    fn push(&mut self, at: usize, record: &mut Record<'_>, claim: Claim, now: Mono) -> usize {
         match self {
             Self::Loki(loki) => loki.push(at, record, claim),
-            Self::Bulk(bulk) => bulk.push(at, record, claim),
+            Self::Bulk(bulk) => bulk.push(at, record, claim, now),
         }
     }
 
@@ -123,7 +123,9 @@ impl Batches {
                 (Format::Loki(Box::new(Loki::new(loki, forgotten))), tenant)
             }
             OutputKind::Elasticsearch(search) => {
-                (Format::Bulk(Box::new(Bulk::new(search, forgotten))), None)
+                let (name, outlet) = (&output.name, Arc::clone(&outlet));
+                let bulk = Bulk::new(search, name, outlet, registry, forgotten);
+                (Format::Bulk(Box::new(bulk)), None)
             }
         };
         Self {
@@ -152,7 +154,7 @@ impl Batches {
         }
         let at = self.slot(record, now);
         let claim = self.slots[at].claims.claim(output, record);
-        let bytes = self.format.push(at, record, claim);
+        let bytes = self.format.push(at, record, claim, now);
         self.slots[at].bytes = bytes;
         self.slots[at].opened.get_or_insert(now);
         if bytes >= self.batch_bytes {

@@ -18,9 +18,12 @@ pub enum Error {
     /// gzip did not end well.
     #[error("compress a body with gzip: {0}")]
     Gzip(#[from] flate2::CompressError),
-    /// The body is no gzip.
-    #[error("inflate a gzip body: {0}")]
+    /// The body is not what it was compressed as.
+    #[error("inflate a body: {0}")]
     Inflate(#[from] std::io::Error),
+    /// zstd did not end well.
+    #[error("compress a body with zstd: {0}")]
+    Zstd(std::io::Error),
     /// Snappy did not end well.
     #[error("snappy: {0}")]
     Snappy(#[from] snap::Error),
@@ -38,6 +41,8 @@ pub(crate) struct Compressor {
 enum State {
     Plain,
     Gzip(Box<Compress>, u8),
+    /// Made for the first body.
+    Zstd(Option<Box<zstd::bulk::Compressor<'static>>>, u8),
     Snappy(Box<snap::raw::Encoder>),
 }
 
@@ -57,6 +62,13 @@ impl Compressor {
         }
     }
 
+    fn zstd(level: u8) -> Self {
+        Self {
+            state: State::Zstd(None, level),
+            out: Vec::new(),
+        }
+    }
+
     pub(crate) fn snappy() -> Self {
         let state = State::Snappy(Box::new(snap::raw::Encoder::new()));
         Self {
@@ -69,6 +81,7 @@ impl Compressor {
         match encoding {
             Encoding::Plain => Self::gzip(0),
             Encoding::Gzip(level) => Self::gzip(level.into()),
+            Encoding::Zstd(level) => Self::zstd(level),
             Encoding::Snappy => Self::snappy(),
         }
     }
@@ -77,6 +90,7 @@ impl Compressor {
         match self.state {
             State::Plain => Encoding::Plain,
             State::Gzip(_, level) => Encoding::Gzip(level),
+            State::Zstd(_, level) => Encoding::Zstd(level),
             State::Snappy(_) => Encoding::Snappy,
         }
     }
@@ -95,6 +109,19 @@ impl Compressor {
                 }
                 let len = encoder.compress(body, out)?;
                 Ok(Bytes::copy_from_slice(&out[..len]))
+            }
+            State::Zstd(state, level) => {
+                let state = match state {
+                    Some(state) => state,
+                    None => {
+                        let made = zstd::bulk::Compressor::new(i32::from(*level));
+                        state.insert(Box::new(made.map_err(Error::Zstd)?))
+                    }
+                };
+                out.clear();
+                out.reserve(zstd::zstd_safe::compress_bound(body.len()));
+                state.compress_to_buffer(body, out).map_err(Error::Zstd)?;
+                Ok(Bytes::copy_from_slice(out))
             }
             State::Gzip(state, _) => {
                 state.reset();
@@ -123,6 +150,7 @@ impl std::fmt::Debug for Compressor {
 pub(crate) fn inflate(encoding: Encoding, body: &[u8]) -> Result<Vec<u8>, Error> {
     match encoding {
         Encoding::Plain => Ok(body.to_vec()),
+        Encoding::Zstd(_) => Ok(zstd::stream::decode_all(body)?),
         Encoding::Snappy => Ok(snap::raw::Decoder::new().decompress_vec(body)?),
         Encoding::Gzip(_) => {
             let mut out = Vec::with_capacity(body.len() * 4);
@@ -146,7 +174,12 @@ mod tests {
             bodies in proptest::collection::vec(
                 proptest::collection::vec(any::<u8>(), 0..20_000), 1..4),
         ) {
-            let makers = [Compressor::gzip(0), Compressor::gzip(1), Compressor::snappy()];
+            let makers = [
+                Compressor::gzip(0),
+                Compressor::gzip(1),
+                Compressor::of(Encoding::Zstd(1)),
+                Compressor::snappy(),
+            ];
             for mut compressor in makers {
                 for body in &bodies {
                     let packed = compressor.compress(body).unwrap();

@@ -102,6 +102,7 @@ pub(crate) fn record<'c>(
         stream: Stream::Stdout,
         offset: 7,
         ordinal: 0,
+        route: 0,
         time: Timestamp {
             secs: 1_795_496_400,
             nanos: 123_456_789,

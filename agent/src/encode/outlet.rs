@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
+use super::bulk::Names;
 use super::gate::Gate;
 use super::request::Request;
 use crate::base::bell::Bell;
@@ -49,6 +50,8 @@ pub struct Outlet {
     pub counters: OutletCounters,
     /// The way to its spool, if it has one on the disk.
     pub gate: Option<Arc<Gate>>,
+    /// Index names that its encoders have made (bulk).
+    pub(super) names: Names,
     /// Boxed: there is room for far more than the window lets in.
     queue: ArrayQueue<Box<Request>>,
     window_max: u64,
@@ -102,6 +105,7 @@ impl Outlet {
             output,
             counters,
             gate: None,
+            names: Names::default(),
             queue: ArrayQueue::new(REQUESTS_MAX),
             window_max,
             window: AtomicU64::new(0),

@@ -20,6 +20,8 @@ pub enum Encoding {
     Plain,
     /// gzip of this level, with `Content-Encoding: gzip`.
     Gzip(u8),
+    /// zstd of this level, with `Content-Encoding: zstd`.
+    Zstd(u8),
     /// Snappy block format (Loki's protobuf).
     Snappy,
 }

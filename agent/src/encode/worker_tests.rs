@@ -62,6 +62,10 @@ fn plan(windows: &[u64], batch_bytes: u64) -> Plan {
             urls: Vec::new(),
             index: "i".into(),
             data_stream: false,
+            shape: crate::plan::Shape::default(),
+            filter_path: true,
+            template: None,
+            compression: crate::plan::Compression::Gzip,
             gzip_level: 1,
         }),
     };

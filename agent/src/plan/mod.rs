@@ -8,18 +8,24 @@
 //! 2. Every field is valid: lowering refuses what is not (names resolve, regexes compile, ids fit).
 //! 3. Nothing past this room knows which dialect was used.
 
+pub mod bulk;
 pub mod glob;
 pub mod http;
 pub mod input;
 pub mod memory;
 pub mod output;
 pub mod print;
+mod print_bulk;
 pub mod secret;
 pub mod stage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use bulk::{
+    Compression, DatePart, FieldShape, Ids, IndexTemplate, JsonBody, OpType, Pattern, PatternPart,
+    Shape, TemplateBody, TimestampKind,
+};
 pub use glob::Glob;
 pub use http::{
     Auth, Authority, ClientAuth, ClientCertificate, HttpSettings, OAuth2, Proxy, SecretSource, Tls,

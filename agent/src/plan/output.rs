@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::bulk::{Compression, IndexTemplate, Pattern, Shape};
 use super::http::HttpSettings;
 use super::secret;
 use crate::base::size::ByteSize;
@@ -157,9 +158,17 @@ pub struct ElasticsearchOutput {
     /// Base URLs, spread over.
     pub urls: Vec<String>,
     /// The index or data stream that records go to.
-    pub index: String,
-    /// `create` (data streams) instead of `index`.
+    pub index: Pattern,
+    /// Whether it is a data stream.
     pub data_stream: bool,
+    /// What stands in bulk requests.
+    pub shape: Shape,
+    /// Whether servers are asked to answer with what is judged alone.
+    pub filter_path: bool,
+    /// The index template that is put at the start, if any.
+    pub template: Option<IndexTemplate>,
+    /// How bodies are compressed.
+    pub compression: Compression,
     /// gzip level 0 to 9; 0 sends plain bodies.
     pub gzip_level: u32,
 }

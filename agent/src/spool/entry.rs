@@ -65,6 +65,7 @@ enum Code {
     Plain,
     Gzip(u8),
     Snappy,
+    Zstd(u8),
 }
 
 /// The text of an entry's head.
@@ -81,6 +82,7 @@ pub(super) fn head_of(entry: &Entry) -> Result<Vec<u8>, postcard::Error> {
             Encoding::Plain => Code::Plain,
             Encoding::Gzip(level) => Code::Gzip(level),
             Encoding::Snappy => Code::Snappy,
+            Encoding::Zstd(level) => Code::Zstd(level),
         },
         inflated: entry.inflated,
         items: entry.items.iter().map(item).collect(),
@@ -110,6 +112,7 @@ pub(super) fn entry_of(head: &[u8], body: Bytes, secs: u32) -> Option<Entry> {
             Code::Plain => Encoding::Plain,
             Code::Gzip(level) => Encoding::Gzip(level),
             Code::Snappy => Encoding::Snappy,
+            Code::Zstd(level) => Encoding::Zstd(level),
         },
         inflated: head.inflated,
         items: head.items.into_iter().map(item).collect::<Option<_>>()?,

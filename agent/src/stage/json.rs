@@ -99,10 +99,11 @@ pub fn classify(record: &mut Record<'_>, scratch: &mut JsonScratch) -> Json {
 /// Whether a top-level key is ours, or begins with one of ours and a dot.
 #[must_use]
 pub fn is_reserved(key: &str) -> bool {
-    RESERVED.iter().any(|ours| {
-        key.strip_prefix(ours)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
+    matches!(key.as_bytes().first(), Some(b'@' | b'k' | b's' | b'l'))
+        && RESERVED.iter().any(|ours| {
+            key.strip_prefix(ours)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
 }
 
 /// A parsed object. Lives until the scratch is used for the next text.
@@ -178,32 +179,31 @@ impl Object<'_> {
             .chain(slow.iter().map(|(key, _)| key.as_str()))
     }
 
-    /// What to write down in [`Record::json`]: `reserved` when a key is ours, when a key stands
-    /// twice, or when it nests deeper than [`DEPTH_MAX`].
+    /// What to write down in [`Record::json`].
     #[must_use]
     pub fn json(&self) -> Json {
         let mut seen: SmallVec<[&str; 32]> = SmallVec::new();
         // A filter of one word: only keys alike in length and ends are compared.
-        let (mut marks, mut reserved) = (0u64, false);
+        let (mut marks, mut reserved, mut rough, mut ecs) = (0u64, false, false, false);
         for key in self.keys() {
             let bytes = key.as_bytes();
             let ends = bytes.first().unwrap_or(&0).wrapping_mul(7) ^ bytes.last().unwrap_or(&0);
             let mark = 1u64 << ((usize::from(ends) ^ (bytes.len() * 11)) & 63);
             // Past 32 keys nearly every mark is set: sorting is cheaper than comparing.
-            reserved |=
-                is_reserved(key) || (marks & mark != 0 && seen.len() <= 32 && seen.contains(&key));
+            rough |= marks & mark != 0 && seen.len() <= 32 && seen.contains(&key);
+            reserved |= is_reserved(key);
+            ecs |= key == "ecs" || key.starts_with("ecs.");
             marks |= mark;
             seen.push(key);
-            if reserved {
-                return Json::Object { reserved };
-            }
         }
-        if seen.len() > 32 {
+        if seen.len() > 32 && !rough {
             seen.sort_unstable();
-            reserved = seen.windows(2).any(|pair| pair[0] == pair[1]);
+            rough = seen.windows(2).any(|pair| pair[0] == pair[1]);
         }
         Json::Object {
-            reserved: reserved || self.is_deep(),
+            reserved,
+            rough: rough || self.is_deep(),
+            ecs,
         }
     }
 
@@ -499,10 +499,13 @@ mod tests {
             format!("{{{},\"k7\":1}}", many.join(",")),
         );
         let (shallow, deep) = (deep(DEPTH_MAX), deep(DEPTH_MAX + 1));
-        let (free, ours) = (
-            Json::Object { reserved: false },
-            Json::Object { reserved: true },
-        );
+        let object = |reserved, rough, ecs| Json::Object {
+            reserved,
+            rough,
+            ecs,
+        };
+        let (free, ours) = (object(false, false, false), object(true, false, false));
+        let rough = object(false, true, false);
         for (text, want) in [
             ("", Json::Other),
             ("plain", Json::Other),
@@ -518,13 +521,17 @@ mod tests {
             (r#"{"a":{"log":1}}"#, free),
             (r#"{"@timestamp":1}"#, ours),
             (r#"{"kubernetes.pod":1}"#, ours),
-            (r#"{"a":1,"b":2,"a":3}"#, ours),
+            (r#"{"ecs":1,"ecsx":2}"#, object(false, false, true)),
+            (r#"{"ecs.version":"1","log":1}"#, object(true, false, true)),
+            (r#"{"ecsx":2,"@time":3}"#, free),
+            (r#"{"a":1,"b":2,"a":3}"#, rough),
+            (r#"{"log":1,"log":2}"#, object(true, true, false)),
             (r#"{"n":123456789012345678901234567890}"#, free),
-            (r#"{"n":123456789012345678901234567890,"n":1}"#, ours),
+            (r#"{"n":123456789012345678901234567890,"n":1}"#, rough),
             (&many, free),
-            (&twice, ours),
+            (&twice, rough),
             (&shallow, free),
-            (&deep, ours),
+            (&deep, rough),
         ] {
             assert_eq!(json(text), want, "{text}");
         }

@@ -405,6 +405,7 @@ fn record<'c>(
         stream: Stream::Unknown,
         offset: line.offset,
         ordinal: 0,
+        route: 0,
         time: wall,
         time_origin: TimeOrigin::Read,
         text: line.text,

@@ -79,6 +79,9 @@ pub(super) enum Op {
     Copy(Vec<Branch>),
     Output {
         output: OutputId,
+        /// Of the pipeline's or entry's name and the step's number in it: told apart from all other
+        /// outputs of the plan, and the same whatever stands in other pipelines.
+        route: u32,
         next: At,
     },
     End {
@@ -89,6 +92,8 @@ pub(super) enum Op {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Branch {
     pub(super) at: At,
+    /// Of the pipeline's name, or the branch's number in its copy.
+    pub(super) mark: u32,
     /// It changes or keeps the record, which is therefore copied for it.
     pub(super) changes: bool,
 }
@@ -103,11 +108,14 @@ impl Program {
             changes: Vec::new(),
             reasons: Vec::new(),
             entries: vec![Entry::New; plan.entries.len()],
+            owner: 0,
         };
         let mut from: Vec<Vec<Branch>> = vec![Vec::new(); plan.inputs.len()];
         for pipeline in &plan.pipelines {
+            let mark = mark(0, pipeline.name.as_bytes());
+            compiler.owner = mark;
             let at = compiler.steps(&pipeline.steps, END);
-            let branch = compiler.branch(at);
+            let branch = compiler.branch(at, mark);
             for input in &pipeline.from {
                 if let Some(branches) = from.get_mut(*input) {
                     branches.push(branch);
@@ -160,6 +168,8 @@ struct Compiler<'p> {
     changes: Vec<bool>,
     reasons: Vec<Arc<str>>,
     entries: Vec<Entry>,
+    /// Of the name of the pipeline or entry that is compiled, and how many outputs it has had.
+    owner: u32,
 }
 
 impl Compiler<'_> {
@@ -180,17 +190,21 @@ impl Compiler<'_> {
                 }
                 Step::Copy(branches) => {
                     let mut compiled = Vec::with_capacity(branches.len());
-                    for steps in branches {
+                    for (place, steps) in branches.iter().enumerate() {
                         let at = self.steps(steps, END);
-                        compiled.push(self.branch(at));
+                        compiled.push(self.branch(at, mark(0, &place.to_le_bytes())));
                     }
                     self.push(Op::Copy(compiled))
                 }
                 Step::Goto(entry) => self.entry(*entry),
-                Step::Output(output) => self.push(Op::Output {
-                    output: *output,
-                    next,
-                }),
+                Step::Output(output) => {
+                    self.owner = mark(self.owner, b"output");
+                    self.push(Op::Output {
+                        output: *output,
+                        route: self.owner,
+                        next,
+                    })
+                }
                 Step::Drop { reason } => self.end(reason),
             };
         }
@@ -231,8 +245,10 @@ impl Compiler<'_> {
             Some(Entry::Done(at)) => *at,
             Some(Entry::New) => {
                 self.entries[entry] = Entry::Open;
-                let plan = self.plan;
+                let (plan, outer) = (self.plan, self.owner);
+                self.owner = mark(u32::MAX, plan.entries[entry].name.as_bytes());
                 let at = self.steps(&plan.entries[entry].steps, END);
+                self.owner = outer;
                 self.entries[entry] = Entry::Done(at);
                 at
             }
@@ -254,9 +270,10 @@ impl Compiler<'_> {
         })
     }
 
-    fn branch(&self, at: At) -> Branch {
+    fn branch(&self, at: At, mark: u32) -> Branch {
         Branch {
             at,
+            mark,
             changes: self.changes_at(at),
         }
     }
@@ -282,6 +299,12 @@ impl Compiler<'_> {
         self.changes.push(changes);
         At::try_from(self.ops.len() - 1).unwrap_or(END)
     }
+}
+
+/// A number for a way through the plan: of the way so far and what comes next.
+pub(super) fn mark(way: u32, next: &[u8]) -> u32 {
+    // Half of a hash that is stable over machines and versions: ids of documents are made of it.
+    (xxhash_rust::xxh3::xxh3_64_with_seed(next, way.into()) >> 32) as u32
 }
 
 /// The matcher with its pattern made to match whole values.

@@ -48,11 +48,17 @@ pub enum Json {
     /// Nobody has looked yet.
     #[default]
     Unknown,
-    /// The text is one valid JSON object (white space around it apart). `reserved` says that a
-    /// top-level key needs a rewrite before a splice: see `stage::json`.
+    /// The text is one valid JSON object (white space around it apart).
     Object {
-        /// Some top-level key equals a key of ours or begins with one and a dot.
+        /// Some top-level key equals a key of ours or begins with one and a dot: it must be taken
+        /// out before the members can stand beside ours.
         reserved: bool,
+        /// A top-level key stands twice, or it nests deeper than `stage::json::DEPTH_MAX`: it is not
+        /// copied as it is, wherever it stands.
+        rough: bool,
+        /// Some top-level key is `ecs` or begins with it and a dot: it names its own version of the
+        /// Elastic Common Schema.
+        ecs: bool,
     },
     /// The text is no JSON object.
     Other,
@@ -67,8 +73,10 @@ pub struct Record<'c> {
     pub stream: Stream,
     /// Offset in the file of the first byte of its first line.
     pub offset: u64,
-    /// Its number among the records made of the same input, from 0.
+    /// Which of the records that were made of the same bytes it is: the same in each run of a plan.
     pub ordinal: u32,
+    /// By which step it was given to the output, as [`Record::ordinal`]; set by that step.
+    pub route: u32,
     /// Its time.
     pub time: Timestamp,
     /// Where the time comes from.

@@ -147,7 +147,9 @@ impl Walk<'_> {
                 }
                 Op::Copy(branches) => {
                     let mut ends = true;
+                    let ordinal = record.ordinal;
                     for branch in branches {
+                        record.ordinal = ordinal.rotate_left(7).wrapping_add(branch.mark);
                         if branch.changes {
                             let mut own = copy(record);
                             ends &= self.run(&mut own, branch.at);
@@ -157,10 +159,16 @@ impl Walk<'_> {
                             ends &= self.run(record, branch.at);
                         }
                     }
+                    record.ordinal = ordinal;
                     return ends;
                 }
-                Op::Output { output, next } => {
+                Op::Output {
+                    output,
+                    route,
+                    next,
+                } => {
                     if record.owes(*output) {
+                        record.route = *route;
                         self.sink.emit(*output, record);
                         record.sent = record.sent.or(OutputSet::one(*output));
                     }

@@ -294,9 +294,45 @@ sections! {
     /// Elasticsearch.
     ELASTICSEARCH = "outputs.NAME.elasticsearch" {
         "urls": "list of URLs", "", "Servers to spread requests over.";
-        "index": "name", "one of", "The index that records go to; this or `data_stream`.";
-        "data_stream": "name", "one of", "The data stream that records go to; this or `index`.";
-        "gzip_level": "number, 0 to 9", "1", "Compression; 0 sends plain bodies.";
+        "index": "pattern", "one of",
+            "The index that records go to; this or `data_stream`. `logs-{namespace}-%Y.%m.%d` has a metadata field and the record's day, `{labels.NAME}` a label; see \"Index names\".";
+        "data_stream": "pattern", "one of",
+            "The data stream that records go to; this or `index`. In what is filled in, `-` becomes `_`.";
+        "op_type": "`create` or `index`", "index for an `index` without ids, else create",
+            "What is done with a document that is there already: left as it is, or written anew. Data streams take `create` alone.";
+        "fallback": "name", "the pattern with `other` in its places",
+            "Where records go whose index name would be one too many; counted by `tailwake_index_fallback_records_total`.";
+        "index_names_max": "number", "1000",
+            "Names that the records of one day may come to; four times as many in 24 hours of running.";
+        "pipeline": "name", "none", "The ingest pipeline.";
+        "routing": "pattern", "none", "What decides the shard, for example `\"{namespace}\"`; not for data streams.";
+        "require_alias": "`true` or `false`", "false", "Whether the index must be an alias.";
+        "filter_path": "`true` or `false`", "true",
+            "Whether servers are asked for each item's status and error alone; `false` for a gateway that takes no `filter_path`.";
+        "ids": "`off`, `timed`, `on`", "timed (`data_stream`), off (`index`)",
+            "Whether documents have an `_id` made of where the line stands, so that one that is sent again is not stored again: none, those whose line bears its time, or all.";
+        "cluster": "text", "none", "The cluster's name; ids are made of it too.";
+        "timestamp": "`date` or `date_nanos`", "date",
+            "How `@timestamp` is mapped; times before 1970 and after 2262 do not fit into `date_nanos` and become the nearest that do.";
+        "kubernetes_fields": "`flat` or `ecs`", "flat",
+            "`kubernetes.pod` and `log.file`, or the Elastic Common Schema: `kubernetes.pod.name`, `log.file.path`, `ecs.version`.";
+        "json": "`merge`, `nest`, `text`", "merge",
+            "Whether the members of a JSON text stand in the document, below a key of their own, or as `message` like any text.";
+        "json_key": "key", "parsed", "The key for `json: nest`.";
+        "template": "map", "none", "An index template that is put before the first request.";
+        "compression": "`gzip`, `zstd`, `none`", "gzip",
+            "How bodies are compressed; `zstd` needs `server: opensearch3`.";
+        "gzip_level": "number, 0 to 9", "1", "0 sends plain bodies.";
+        "server": "`any` or `opensearch3`", "any",
+            "What all the servers are known to be. Elasticsearch answers zstd with 400, and OpenSearch 2.19 dies of it.";
+    }
+    /// Index template.
+    TEMPLATE = "outputs.NAME.elasticsearch.template" {
+        "name": "name", "", "Its name.";
+        "built_in": "`true`", "one of", "The mappings of what this output writes, with a priority of 200.";
+        "file": "path", "one of", "A file with the template, a JSON object; read at the start.";
+        "overwrite": "`true` or `false`", "false",
+            "Whether a template of this name that is there already is written anew.";
     }
 }
 

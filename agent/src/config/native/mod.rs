@@ -7,6 +7,7 @@
 //! 1. Names are gathered first, so that a broken output is not also a missing one.
 //! 2. A plan comes out only if nothing was reported.
 
+mod bulk;
 mod graph;
 mod http;
 mod inputs;

@@ -56,8 +56,8 @@ pub(super) fn index(text: &str) -> Result<(), &'static str> {
         Err("write it in lower case")
     } else if text.chars().any(bad) {
         Err("leave out spaces and `\\ / * ? \" < > | , # :`")
-    } else if text.starts_with(['-', '_', '+']) || text == "." || text == ".." {
-        Err("it may not begin with `-`, `_` or `+`")
+    } else if text.starts_with(['-', '_', '+', '.']) {
+        Err("it may not begin with `-`, `_`, `+` or `.`")
     } else if text.len() > 255 {
         Err("use at most 255 bytes")
     } else {

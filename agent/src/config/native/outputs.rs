@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::bulk;
 use super::http;
 use super::keys;
 use super::names;
@@ -211,39 +212,22 @@ fn elasticsearch(node: &Node, report: &mut Report<'_>) -> Option<ElasticsearchOu
             urls.extend(url(item, "urls", report).map(|url| url.trim_end_matches('/').to_owned()));
         }
     }
-    let (name, data_stream) = match (map.get("index"), map.get("data_stream")) {
-        (Some(_), None) => ("index", false),
-        (None, Some(_)) => ("data_stream", true),
-        (Some(_), Some(node)) => {
-            report.error(
-                node.span,
-                "both `index` and `data_stream` are given",
-                "keep `data_stream` for a data stream, `index` for a plain index",
-            );
-            return None;
-        }
-        (None, None) => {
-            report.error(
-                map.span,
-                "`elasticsearch` needs `data_stream` or `index`",
-                "add for example `data_stream: logs-kubernetes-default`",
-            );
-            return None;
-        }
-    };
-    let index = map.text(name, report)?;
-    if let (Some(node), Err(cure)) = (map.get(name), names::index(index)) {
-        let cause = format!("`{name}` is no name for an index: `{}`", node.shown());
-        report.error(node.span, cause, cure);
-    }
+    let (index, data_stream) = bulk::index(&map, report)?;
+    let shape = bulk::shape(&map, &index, data_stream, report);
+    let filter_path = map.choice("filter_path", &super::SWITCH, true, report);
+    let template = bulk::template(&map, report);
     let gzip_level = map.number("gzip_level", 0..=9, report).unwrap_or(1);
     if urls.is_empty() {
         return None;
     }
     Some(ElasticsearchOutput {
         urls,
-        index: index.to_owned(),
+        index,
         data_stream,
+        shape,
+        filter_path,
+        template,
+        compression: bulk::compression(&map, report),
         gzip_level: u32::try_from(gzip_level).unwrap_or(1),
     })
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod bulk;
 mod http;
 mod messages;
 mod round;

@@ -15,7 +15,7 @@ use crate::plan::{
     Step, Template, TemplatePart, TimestampFormat, TimestampStage, Tls,
 };
 
-fn check_round(plan: &Plan) -> Result<(), String> {
+pub(super) fn check_round(plan: &Plan) -> Result<(), String> {
     let printed = print::yaml(plan);
     let again = parse("printed", &printed, &|_| None)
         .map_err(|found| format!("{found}\n---\n{printed}"))?;
@@ -40,7 +40,7 @@ fn the_examples_are_read_printed_and_read_again() {
 }
 
 /// Text with all that YAML, variables and templates could trip over.
-fn text() -> impl Strategy<Value = Arc<str>> {
+pub(super) fn text() -> impl Strategy<Value = Arc<str>> {
     let odd = prop::sample::select(vec![
         "${A}", "$", "$${", "{", "}", "\"", "'", "\\", ": ", " #", "\n", "\t", "null", "~", "é",
         "\u{2028}", "\u{feff}", "\u{7f}", "@", "://", "- ", "|", "1", "a", " ", "%", "&x",
@@ -53,7 +53,7 @@ fn text() -> impl Strategy<Value = Arc<str>> {
     ]
 }
 
-fn label() -> impl Strategy<Value = Arc<str>> {
+pub(super) fn label() -> impl Strategy<Value = Arc<str>> {
     "[a-zA-Z_][a-zA-Z0-9_]{0,8}".prop_map(Arc::from)
 }
 
@@ -248,7 +248,7 @@ fn plans() -> impl Strategy<Value = Plan> {
     )
 }
 
-fn config() -> ProptestConfig {
+pub(super) fn config() -> ProptestConfig {
     ProptestConfig {
         cases: 128,
         failure_persistence: None,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, DATE, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Error;
@@ -116,7 +116,7 @@ fn request(
 ) -> Result<Request<Full<Bytes>>, Failure> {
     let told = |why: &dyn std::fmt::Display| Failure::Connect(format!("make the request: {why}"));
     let mut request = Request::builder()
-        .method(Method::POST)
+        .method(call.method.clone())
         .uri(&*call.url)
         .body(Full::new(call.body.clone()))
         .map_err(|why| told(&why))?;

@@ -50,6 +50,7 @@ pub(super) fn output(url: &str) -> Output {
 
 fn call(url: String, timeout_ms: u64) -> Call {
     Call {
+        method: http::Method::POST,
         output: OutputId(0),
         url: url.into(),
         headers: vec![("x-scope-orgid", "t1".into())],

@@ -80,14 +80,14 @@ fn bare(pattern: &str) -> &str {
         .unwrap_or(pattern)
 }
 
-/// Text as a scalar: plain where that is safe, else in double quotes. A `${` becomes `$${`.
 /// A list of texts in brackets.
 fn bracketed<'a>(texts: impl Iterator<Item = std::borrow::Cow<'a, str>>) -> String {
     let texts: Vec<String> = texts.map(|text| scalar(&text)).collect();
     format!("[{}]", texts.join(", "))
 }
 
-fn scalar(text: &str) -> String {
+/// Text as a scalar: plain where that is safe, else in double quotes. A `${` becomes `$${`.
+pub(super) fn scalar(text: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
     let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
     let word = !matches!(
@@ -416,13 +416,9 @@ impl Page<'_> {
                 let hidden = search.urls.iter().map(|url| scalar(&secret::hide(url)));
                 let urls: Vec<String> = hidden.collect();
                 self.line(6, format!("urls: [{}]", urls.join(", ")));
-                let name = if search.data_stream {
-                    "data_stream"
-                } else {
-                    "index"
-                };
-                self.line(6, format!("{name}: {}", scalar(&search.index)));
-                self.line(6, format!("gzip_level: {}", search.gzip_level));
+                for line in super::print_bulk::lines(search) {
+                    self.line(6, line);
+                }
             }
         }
         self.line(4, format!("batch_bytes: {}", output.batch_bytes));

@@ -8,15 +8,55 @@ use super::super::fixture::{Told, record, source, ticket};
 use super::super::loki::slice;
 use super::super::subset::subset;
 use super::*;
+use crate::base::bell::Bell;
+use crate::base::outputs::OutputId;
+use crate::plan::{OpType, Shape};
 
-fn bulk(data_stream: bool, gzip_level: u32) -> Bulk {
-    let output = ElasticsearchOutput {
+pub(super) fn output(data_stream: bool, gzip_level: u32) -> ElasticsearchOutput {
+    let op_type = if data_stream {
+        OpType::Create
+    } else {
+        OpType::Index
+    };
+    ElasticsearchOutput {
         urls: Vec::new(),
         index: "logs-\"x\"".into(),
         data_stream,
+        shape: Shape {
+            op_type,
+            fallback: "other".into(),
+            index_names_max: 3,
+            ..Shape::default()
+        },
+        filter_path: true,
+        template: None,
+        compression: crate::plan::Compression::Gzip,
         gzip_level,
-    };
-    Bulk::new(&output, Arc::new(Counter::default()))
+    }
+}
+
+pub(super) fn made(output: &ElasticsearchOutput) -> Bulk {
+    let (registry, bell) = (Registry::default(), Bell::silent());
+    let outlet = Outlet::new(OutputId(0), "o", 1 << 20, bell, Vec::new(), &registry);
+    Bulk::new(output, "o", Arc::new(outlet), &registry, Arc::default())
+}
+
+fn bulk(data_stream: bool, gzip_level: u32) -> Bulk {
+    made(&output(data_stream, gzip_level))
+}
+
+pub(super) const NOW: Mono = Mono(1);
+
+/// The (action, document) of all records of an open body, which is sealed.
+pub(super) fn lines_of(bulk: &mut Bulk) -> Vec<(Value, Value)> {
+    let sealed = bulk.seal(0).unwrap();
+    let raw = inflate(sealed.encoding, &sealed.body).unwrap();
+    let lines: Vec<&[u8]> = raw.split(|byte| *byte == b'\n').collect();
+    let parsed = |line: &[u8]| serde_json::from_slice(line).unwrap();
+    let pairs = lines.chunks_exact(2);
+    pairs
+        .map(|pair| (parsed(pair[0]), parsed(pair[1])))
+        .collect()
 }
 
 /// The document of one text, as text, without its newline.
@@ -24,7 +64,7 @@ fn document(text: &[u8]) -> String {
     let told = Arc::new(Told::default());
     let (source, owed) = (source(&[]), ticket(&told, 0, 1));
     let mut bulk = bulk(true, 1);
-    bulk.push(0, &mut record(&source, &owed, text), Claim::default());
+    bulk.push(0, &mut record(&source, &owed, text), Claim::default(), NOW);
     owed.settle();
     let sealed = bulk.seal(0).unwrap();
     let raw = String::from_utf8(inflate(sealed.encoding, &sealed.body).unwrap()).unwrap();
@@ -99,7 +139,7 @@ fn labels_are_merged_and_the_record_wins() {
         let mut bulk = bulk(false, 0);
         let mut record = record(&source, &owed, b"x");
         fill(&mut record);
-        bulk.push(0, &mut record, Claim::default());
+        bulk.push(0, &mut record, Claim::default(), NOW);
         let sealed = bulk.seal(0).unwrap();
         let mut lines = sealed.body.split(|byte| *byte == b'\n');
         let action: Value = serde_json::from_slice(lines.next().unwrap()).unwrap();
@@ -133,7 +173,7 @@ fn a_part_is_compressed_as_hard_as_the_whole() {
         for line in 0..500 {
             let text = format!("GET /api/v1/items/{} took {} ms", line * 7919, line % 13);
             let mut record = record(&source, &owed, text.as_bytes());
-            bulk.push(0, &mut record, Claim::default());
+            bulk.push(0, &mut record, Claim::default(), NOW);
         }
         let whole = bulk.seal(0).unwrap();
         let all: Vec<usize> = (0..whole.items.len()).collect();
@@ -158,7 +198,7 @@ proptest! {
         let (source, owed) = (source(&[]), ticket(&told, 0, 1));
         let mut bulk = bulk(true, level);
         for line in &lines {
-            bulk.push(0, &mut record(&source, &owed, line), Claim::default());
+            bulk.push(0, &mut record(&source, &owed, line), Claim::default(), NOW);
         }
         owed.settle();
         let sealed = bulk.seal(0).unwrap();
