@@ -13,6 +13,7 @@
 pub mod account;
 pub mod generate;
 pub mod journal;
+pub mod limits;
 pub mod load;
 pub mod path;
 pub mod print;

@@ -35,6 +35,10 @@ const SOURCES_MAX: usize = 10_000;
 /// A kept body buffer larger than this is given back, in bytes.
 const BODY_KEEP_BYTES: usize = 8 << 20;
 
+/// Members that a document of ours begins with, as far as there are any; a log's own never bear these
+/// names (`collides`). What follows them is the log's.
+pub(super) const OWN_MEMBERS: [&str; 5] = ["@timestamp", "stream", "kubernetes", "log", "labels"];
+
 /// Members of our `log` and `kubernetes` objects; dotted keys of a body that name others are kept.
 const OURS: [&str; 8] = [
     "log.file",

@@ -22,7 +22,7 @@ use crate::account::Rotation;
 use crate::admin::StatusSource as _;
 use crate::base::count::Registry;
 use crate::base::time::{Clock, Mono};
-use crate::deliver::{Deliverer, HttpTransport};
+use crate::deliver::{Bodies, DeadQueue, Deliverer, HttpTransport};
 use crate::discover::{Event, Tree};
 use crate::guard;
 use crate::machine::MachineFiles;
@@ -99,12 +99,14 @@ pub(super) async fn control(
     ))));
     threads.ledger.on_change(bell.clone());
     let disk = Disk::start(state.positions_path(), &threads, bell.clone(), &registry)?;
+    let dead = Arc::new(DeadQueue::default());
     let deliverer = Arc::new(Mutex::new(Deliverer::new(
         plan,
         threads.outlets.clone(),
         &registry,
         seed(&threads),
-        crate::encode::recompose,
+        Bodies::ENCODED,
+        &dead,
     )));
     let status = Arc::new(Status::new(
         &threads,
