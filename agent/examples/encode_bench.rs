@@ -89,6 +89,7 @@ fn plan(kind: OutputKind) -> Plan {
             window_bytes: ByteSize(1 << 30),
             retry: Retry::default(),
             timeout_ms: 1,
+            dead_letters: None,
         }],
         limits: Limits::default(),
         wake: Wake::default(),

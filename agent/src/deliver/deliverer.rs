@@ -345,7 +345,11 @@ impl Side {
             retry: output.retry,
             timeout_ms: output.timeout_ms,
             tally: Tally::new(&output.name, registry),
-            dead: Dead::new(&output.name, Some(Arc::clone(dead)), registry),
+            dead: Dead::new(
+                &output.name,
+                output.dead_letters.map(|_| Arc::clone(dead)),
+                registry,
+            ),
             lanes: 0,
             slow: 0,
             passed: 0,

@@ -10,7 +10,7 @@ use crate::base::bell::Bell;
 use crate::base::outputs::OutputSet;
 use crate::base::size::ByteSize;
 use crate::encode::Item;
-use crate::plan::{ElasticsearchOutput, Limits, LokiOutput, Wake};
+use crate::plan::{DeadLetters, ElasticsearchOutput, Limits, LokiOutput, Wake};
 use crate::ticket::{FileId, LogId, PassId, Settle, Span, Ticket};
 
 /// Bodies of the tests are one letter an item; so is what is kept of them.
@@ -153,6 +153,7 @@ impl Bed {
                 max_ms: 1000,
             },
             timeout_ms: 10_000,
+            dead_letters: Some(DeadLetters::default()),
         };
         let plan = Plan {
             state: "/state".into(),

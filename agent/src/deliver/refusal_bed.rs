@@ -17,7 +17,7 @@ use crate::base::time::Mono;
 use crate::deliver::{Answer, Bodies, Call, CallId, DeadQueue, Deliverer, Failure, Transport};
 use crate::encode::outlet::Outlet;
 use crate::encode::{Encoding, Item, Request};
-use crate::plan::{LokiOutput, Output, OutputKind, Plan, Retry};
+use crate::plan::{DeadLetters, LokiOutput, Output, OutputKind, Plan, Retry};
 use crate::ticket::{FileId, LogId, PassId, Settle, Span, Ticket};
 
 /// The wall clock at the start, in seconds: 20 s of its day are gone.
@@ -91,6 +91,7 @@ fn plan() -> Plan {
         window_bytes: ByteSize(1 << 20),
         retry: Retry::default(),
         timeout_ms: 10_000,
+        dead_letters: Some(DeadLetters::default()),
     };
     Plan {
         state: "/state".into(),

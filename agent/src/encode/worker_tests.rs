@@ -73,6 +73,7 @@ fn plan(windows: &[u64], batch_bytes: u64) -> Plan {
         window_bytes: ByteSize(*window),
         retry: Retry::default(),
         timeout_ms: 1,
+        dead_letters: None,
     };
     Plan {
         state: "/x".into(),

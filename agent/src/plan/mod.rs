@@ -22,7 +22,7 @@ use std::path::PathBuf;
 pub use glob::Glob;
 pub use input::{Input, InputKind, StartAt};
 pub use output::{
-    ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Template, TemplatePart,
+    DeadLetters, ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Template, TemplatePart,
 };
 pub use stage::{
     DropStage, JsonField, JsonStage, LabelField, MatchOp, Matcher, MultilineStage, Selector, Stage,

@@ -21,6 +21,26 @@ pub struct Output {
     pub retry: Retry,
     /// A whole request may take this many milliseconds.
     pub timeout_ms: u64,
+    /// What is kept of lines that it has refused for good; `None` = nothing.
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// How much of the refused lines is kept on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// A file of this size is followed by another.
+    pub file_bytes: ByteSize,
+    /// Files that are kept.
+    pub files: u64,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        Self {
+            file_bytes: ByteSize(8 << 20),
+            files: 4,
+        }
+    }
 }
 
 /// How failures are retried: without end, from `min_ms` to `max_ms` apart, jittered.

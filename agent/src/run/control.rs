@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::alarm::Alarm;
 use super::disk::Disk;
+use super::letters::Letters;
 use super::once::Once;
 use super::state::State;
 use super::status::Status;
@@ -51,6 +52,7 @@ struct Control {
     deliverer: Arc<Mutex<Deliverer>>,
     transport: HttpTransport,
     disk: Disk,
+    dead: Arc<DeadQueue>,
     unread: Unread,
     /// Positions of files that are gone were dropped.
     forgotten: bool,
@@ -98,8 +100,10 @@ pub(super) async fn control(
         &threads.control,
     ))));
     threads.ledger.on_change(bell.clone());
-    let disk = Disk::start(state.positions_path(), &threads, bell.clone(), &registry)?;
     let dead = Arc::new(DeadQueue::default());
+    let letters = Letters::new(plan, Arc::clone(&dead), threads.clock, &registry);
+    let positions = state.positions_path();
+    let disk = Disk::start(positions, letters, &threads, bell.clone(), &registry)?;
     let deliverer = Arc::new(Mutex::new(Deliverer::new(
         plan,
         threads.outlets.clone(),
@@ -137,6 +141,7 @@ pub(super) async fn control(
         transport: HttpTransport::new(tokio::runtime::Handle::current(), bell)
             .context("set up TLS")?,
         disk,
+        dead,
         unread: Unread::new(&registry),
         forgotten: false,
         status,
@@ -286,6 +291,9 @@ impl Control {
         let mut turn = self.turn_lanes(now);
         while turn.progress {
             turn = self.turn_lanes(self.threads.clock.mono());
+        }
+        if !self.dead.is_empty() {
+            self.disk.letters();
         }
         if self.threads.ledger.has_changed() || self.disk.has_failed() {
             self.positions_due

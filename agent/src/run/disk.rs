@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! control: write(positions) -> [one job] -> disk: replace the file -> failed: control tries again
+//!          letters()       ->                after each job: the dead letters that wait
 //! ```
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::health::Beating;
+use super::letters::Letters;
 use super::threads::Threads;
 use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
@@ -26,10 +28,16 @@ use crate::machine::MachineFiles;
 /// The thread, as control has it.
 #[derive(Debug)]
 pub(super) struct Disk {
-    jobs: mpsc::SyncSender<Snapshot>,
+    jobs: mpsc::SyncSender<Job>,
     unwritten: Arc<AtomicBool>,
     /// Told after each job, and gone with the thread.
     done: mpsc::Receiver<()>,
+}
+
+/// What the thread is woken for; dead letters are looked for in any case.
+enum Job {
+    Positions(Snapshot),
+    Letters,
 }
 
 struct Writer {
@@ -50,6 +58,7 @@ impl Disk {
     /// The system's: no thread is to be had.
     pub(super) fn start(
         path: PathBuf,
+        mut letters: Letters,
         threads: &Threads,
         control: Bell,
         registry: &Registry,
@@ -76,9 +85,13 @@ impl Disk {
             .name("disk".to_owned())
             .spawn(move || {
                 writer.beat.park(true);
-                while let Ok(positions) = jobs.recv() {
+                while let Ok(job) = jobs.recv() {
                     writer.beat.turn();
-                    writer.write(&positions);
+                    // First: a position says that its rejected lines lie here.
+                    letters.drain();
+                    if let Job::Positions(positions) = job {
+                        writer.write(&positions);
+                    }
                     writer.beat.park(true);
                     let _ = tell.try_send(());
                 }
@@ -94,7 +107,12 @@ impl Disk {
     /// Has the positions written soon; says no while the disk is behind.
     #[must_use]
     pub(super) fn write(&self, positions: Snapshot) -> bool {
-        self.jobs.try_send(positions).is_ok()
+        self.jobs.try_send(Job::Positions(positions)).is_ok()
+    }
+
+    /// Has the dead letters written that wait, soon: a job that is before it writes them too.
+    pub(super) fn letters(&self) {
+        let _ = self.jobs.try_send(Job::Letters);
     }
 
     /// Whether a write has failed since the last call.
@@ -111,13 +129,13 @@ impl Disk {
             let left = until.saturating_duration_since(Instant::now());
             self.done.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
         };
-        let mut job = positions;
-        while let Some(positions) = job.take() {
-            if let Err(TrySendError::Full(positions)) = self.jobs.try_send(positions) {
+        let mut job = Some(positions.map_or(Job::Letters, Job::Positions));
+        while let Some(last) = job.take() {
+            if let Err(TrySendError::Full(last)) = self.jobs.try_send(last) {
                 if !wait() {
                     return false;
                 }
-                job = Some(positions);
+                job = Some(last);
             }
         }
         drop(self.jobs);

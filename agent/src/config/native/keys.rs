@@ -207,6 +207,13 @@ sections! {
             "Bytes held by what is sealed but not settled (compressed bodies, their tables of lines, the claims on what was read), at least 4 times `limits.buffer_bytes`; when full, the output holds up its readers.";
         "retry": "map", "see below", "How failures are retried, without end.";
         "timeout": "duration", "30s", "How long a whole request may take.";
+        "dead_letters": "map, or `off`", "see below",
+            "What is kept in `state` of lines that the output has refused for good.";
+    }
+    /// Dead letters.
+    DEAD_LETTERS = "outputs.NAME.dead_letters" {
+        "file_bytes": "size", "8MiB", "A file of this size is followed by another.";
+        "files": "number", "4", "Files that are kept; the oldest goes, counted.";
     }
     /// Retry.
     RETRY = "outputs.NAME.retry" {

@@ -10,7 +10,7 @@ use crate::config::fields::{self, Fields};
 use crate::config::suggest;
 use crate::config::tree::{Key, Node, Value};
 use crate::plan::{
-    ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Template, TemplatePart,
+    DeadLetters, ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Template, TemplatePart,
 };
 
 /// Compressed bytes that an output may hold, unless it says otherwise.
@@ -40,6 +40,7 @@ pub(super) fn output(key: &Key, node: &Node, report: &mut Report<'_>) -> Option<
         Some(node) => retry(node, report),
         None => Retry::default(),
     };
+    let dead_letters = dead_letters(&map, report);
     Some(Output {
         name: key.text.clone(),
         kind: kind?,
@@ -48,6 +49,7 @@ pub(super) fn output(key: &Key, node: &Node, report: &mut Report<'_>) -> Option<
         window_bytes,
         retry,
         timeout_ms,
+        dead_letters,
     })
 }
 
@@ -72,6 +74,34 @@ fn kind(map: &Fields<'_>, key: &Key, report: &mut Report<'_>) -> Option<OutputKi
             None
         }
     }
+}
+
+fn dead_letters(map: &Fields<'_>, report: &mut Report<'_>) -> Option<DeadLetters> {
+    let default = DeadLetters::default();
+    let Some(node) = map.get("dead_letters") else {
+        return Some(default);
+    };
+    if let Value::Text { text, .. } = &node.value {
+        if text == "off" {
+            return None;
+        }
+        report.error(
+            node.span,
+            format!(
+                "`dead_letters` takes a map or `off`, not `{}`",
+                node.shown()
+            ),
+            "write `dead_letters: off`, or `dead_letters: {file_bytes: 8MiB, files: 4}`",
+        );
+        return Some(default);
+    }
+    let map = Fields::open(node, &keys::DEAD_LETTERS, report);
+    let file_bytes = map.size("file_bytes", default.file_bytes, 4 << 10..=1 << 30, report);
+    let files = map.number("files", 1..=1_000, report);
+    Some(DeadLetters {
+        file_bytes,
+        files: files.unwrap_or(default.files),
+    })
 }
 
 fn retry(node: &Node, report: &mut Report<'_>) -> Retry {
