@@ -83,8 +83,11 @@ impl Net {
     /// Some server's mood changes.
     pub(crate) fn change_mood(&mut self, trace: &Trace) {
         let at = self.rng.place(OUTPUTS);
-        let moods = [Mood::Well, Mood::Busy, Mood::Down, Mood::Odd, Mood::Picky];
-        let mood = moods[self.rng.place(moods.len())];
+        let moods = [Mood::Well, Mood::Busy, Mood::Down, Mood::Odd];
+        let mut mood = moods[self.rng.place(moods.len())];
+        if mood == Mood::Busy && self.rng.clone().chance(40) {
+            mood = Mood::Picky;
+        }
         self.servers[at].mood = mood;
         trace.say(|| format!("net: server {at} is {mood:?}"));
     }

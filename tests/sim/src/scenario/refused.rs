@@ -11,11 +11,12 @@ type Done = Result<(), String>;
 /// for good: the first go again alone, the second as text, and the third alone are rejected, counted
 /// item by item and with the dead letters.
 pub(super) fn bulk_items(s: &mut Script) -> Done {
-    let log = s.pod();
+    let (log, json) = (s.pod(), s.json_pod());
     s.start()?;
     for round in 0..8 {
         s.mood(1, [Mood::Picky, Mood::Busy][round % 2]);
         s.say(log, 8);
+        s.say(json, 4);
         s.spoil(log, 1 + round % 3);
         s.say(log, 3);
         s.some(300)?;

@@ -14,7 +14,7 @@ use crate::rng::Rng;
 use crate::run::{Sim, Summary};
 use crate::servers::{Mood, SPOILT};
 use crate::world::{Ills, Key, Weather};
-use crate::writer::Writer;
+use crate::writer::{Kind, Writer};
 
 /// A file is opened at once; this is far more.
 const OPEN_MS: u64 = 2_000;
@@ -85,6 +85,14 @@ impl Script {
     pub(crate) fn pod(&mut self) -> Log {
         let name = format!("web.{}", self.targets.len());
         self.pod_named(&name)
+    }
+
+    /// A pod whose lines are JSON.
+    pub(crate) fn json_pod(&mut self) -> Log {
+        let name = format!("web.{}", self.targets.len());
+        self.targets.push(0);
+        let sim = &mut self.sim;
+        Log(sim.node.run_pod_of(Kind::Json, &name, &mut sim.books))
     }
 
     /// A pod of this name.
