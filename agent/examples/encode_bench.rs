@@ -93,6 +93,7 @@ fn plan(kind: OutputKind) -> Plan {
             retry: Retry::default(),
             timeout_ms: 1,
             http: tailwake::plan::HttpSettings::default(),
+            dead_letters: None,
         }],
         limits: Limits::default(),
         wake: Wake::default(),

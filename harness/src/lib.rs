@@ -14,6 +14,7 @@ pub mod account;
 pub mod fault;
 pub mod generate;
 pub mod journal;
+pub mod limits;
 pub mod load;
 pub mod path;
 pub mod print;

@@ -114,6 +114,7 @@ fn send_loki(address: SocketAddr, records: &[Joined]) -> u16 {
         let entries = vec![Line {
             timestamp,
             line: record.text.clone(),
+            metadata: Vec::new(),
         }];
         LabelledEntries { labels, entries }
     });

@@ -7,6 +7,7 @@ pub mod kernels;
 pub mod node;
 mod packages;
 pub mod path;
+pub mod refusals;
 pub mod run;
 pub mod shapes;
 pub mod sim;

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, root};
 use crate::run::agent::build_release;
-use crate::{e2e, kernels, node, path, run, shapes, sim, tidy};
+use crate::{e2e, kernels, node, path, refusals, run, shapes, sim, tidy};
 
 /// The arguments of `cargo xtask test`.
 #[derive(Debug, Clone, clap::Args)]
@@ -52,6 +52,7 @@ pub fn run(test: &Test) -> Result<()> {
         ("wake rungs", 100, Box::new(path::run_default)),
         ("stock kernel", 120, Box::new(kernels::run_default)),
         ("real servers", 180, Box::new(e2e::run)),
+        ("refusals", 90, Box::new(refusals::run)),
     ];
     if test.all {
         let trips = &["test", "-q", "-p", "xtask", "--", "--ignored"];

@@ -5,6 +5,7 @@
 
 mod account;
 mod ask;
+mod deadletter;
 mod probe;
 mod top;
 
@@ -67,6 +68,8 @@ enum Command {
     },
     /// Print what each container has written, and what each output has of it, as a running agent knows.
     Account(account::Account),
+    /// Show what outputs have refused for good.
+    Deadletter(deadletter::DeadLetter),
     /// Watch the account of a running agent.
     Top(top::Top),
     /// Say which wake rungs load on this node, what covers the log roots, and what to change.
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
                     Ok(ExitCode::SUCCESS)
                 }),
             Command::Account(account) => account::run(&account),
+            Command::Deadletter(letters) => deadletter::run(&letters),
             Command::Top(top) => top::run(&top),
             Command::Probe(probe) => return probe::run(&probe),
         };

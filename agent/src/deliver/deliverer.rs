@@ -3,26 +3,28 @@
 //! ```text
 //! turn: transport.poll -> judge -> lane.end -> Outlet::release
 //!       Outlet::take   -> lane (output, tenant, encoder)
-//!       lane.ready     -> transport.send
+//!       lane.next      -> transport.send
 //! ```
 //!
 //! 1. Lanes fly together; within a lane nothing overtakes, items of a bulk that are retried alone
-//!    excepted: what was answered with them is already stored.
-//! 2. An output has at most [`LANES_MAX`] lanes and [`HELD_MAX`] requests; what is more waits in
-//!    its outlet, in order, and the outlet's window makes the encoders wait.
+//!    excepted (what was answered with them is already stored), and streams on a slow way of their own.
+//! 2. An output has at most [`LANES_MAX`] lanes, [`SLOW_MAX`] slow ways and [`HELD_MAX`] requests; what
+//!    is more waits in its outlet, in order, and the outlet's window makes the encoders wait.
 //! 3. A call that its transport forgets is given up some time after its timeout.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::dead::{Dead, DeadQueue};
+use super::fate::Bench;
 use super::judge::{Judgement, Sink, judge};
-use super::lane::{Bench, Flight, Lane};
-use super::load::{Load, Recompose};
+use super::lane::{Freed, Lane, Way};
+use super::load::Bodies;
 use super::redact;
 use super::setup::{Ask, Setup};
 use super::tally::Tally;
+use super::track::Flight;
 use super::transport::{Answer, Call, CallId, Failure, Transport};
-use crate::base::backoff::Backoff;
 use crate::base::count::Registry;
 use crate::base::outputs::OutputId;
 use crate::base::time::Mono;
@@ -34,6 +36,8 @@ use crate::plan::{Output, OutputKind, Plan, Retry};
 pub const LANES_MAX: usize = 256;
 /// Requests in all lanes of an output.
 pub const HELD_MAX: usize = 1024;
+/// Streams of an output that may have a slow way of their own at once; one more holds its lane.
+pub const SLOW_MAX: usize = 64;
 /// How long after a call's timeout it is given up if its transport does not end it.
 const GIVE_UP_MS: u64 = 5_000;
 /// Only what is judged is asked for. `items.*.status` keeps the place of good items.
@@ -62,6 +66,8 @@ pub struct OutputStatus {
     pub acknowledged_bytes: u64,
     /// Lines given up.
     pub rejected_lines: u64,
+    /// Streams that its server holds back now.
+    pub slow_streams: usize,
     /// Requests sent again.
     pub retries: u64,
     /// Requests sent and not answered.
@@ -92,7 +98,12 @@ struct Side {
     retry: Retry,
     timeout_ms: u64,
     tally: Tally,
+    dead: Dead,
     lanes: usize,
+    /// Slow ways in its lanes.
+    slow: usize,
+    /// The largest body that was stored, in bytes as sent.
+    passed: usize,
     held: usize,
     /// What is asked before the first request.
     setup: Option<Setup>,
@@ -107,10 +118,10 @@ struct Side {
 pub struct Deliverer {
     sides: Vec<Side>,
     lanes: BTreeMap<LaneKey, Lane>,
-    calls: BTreeMap<CallId, LaneKey>,
+    calls: BTreeMap<CallId, (LaneKey, Way)>,
     next_call: u64,
     seed: u64,
-    recompose: Recompose,
+    bodies: Bodies,
     ended: Vec<(CallId, Result<Answer, Failure>)>,
     now: Mono,
 }
@@ -127,19 +138,20 @@ impl std::fmt::Debug for Deliverer {
 }
 
 impl Deliverer {
-    /// Lanes for the outputs of `plan` that have an outlet; `seed` decides the jitter, `recompose`
-    /// takes bodies apart.
+    /// Lanes for the outputs of `plan` that have an outlet; `seed` decides the jitter, `bodies` takes
+    /// bodies apart, and what is refused for good goes to `dead`.
     #[must_use]
     pub fn new(
         plan: &Plan,
         outlets: Vec<Arc<Outlet>>,
         registry: &Registry,
         seed: u64,
-        recompose: Recompose,
+        bodies: Bodies,
+        dead: &Arc<DeadQueue>,
     ) -> Self {
         let side = |outlet: Arc<Outlet>| {
             let output = plan.outputs.get(outlet.output.index())?;
-            Some(Side::new(output, outlet, registry, seed))
+            Some(Side::new(output, outlet, registry, seed, dead))
         };
         Self {
             sides: outlets.into_iter().filter_map(side).collect(),
@@ -147,7 +159,7 @@ impl Deliverer {
             calls: BTreeMap::new(),
             next_call: 0,
             seed,
-            recompose,
+            bodies,
             ended: Vec::new(),
             now: Mono(0),
         }
@@ -187,13 +199,14 @@ impl Deliverer {
     pub fn status(&self, now: Mono) -> Vec<OutputStatus> {
         let status = |(place, side): (usize, &Side)| {
             let lanes = self.lanes.iter().filter(|(key, _)| key.0 == place);
-            let failing = lanes.filter_map(|(_, lane)| lane.failing_since).min();
+            let failing = lanes.filter_map(|(_, lane)| lane.failing_since()).min();
             OutputStatus {
                 output: side.outlet.output,
                 name: side.name.clone(),
                 acknowledged_lines: side.tally.acknowledged_lines.get(),
                 acknowledged_bytes: side.tally.acknowledged_bytes.get(),
                 rejected_lines: side.tally.rejected_lines(),
+                slow_streams: side.slow,
                 retries: side.tally.retried_requests(),
                 in_flight: side.tally.in_flight.get(),
                 held: side.held,
@@ -222,7 +235,7 @@ impl Deliverer {
                 return true;
             }
         }
-        let Some(key) = self.calls.remove(&id) else {
+        let Some((key, way)) = self.calls.remove(&id) else {
             return false;
         };
         let side = &mut self.sides[key.0];
@@ -235,18 +248,12 @@ impl Deliverer {
         {
             side.tally.count_error(answer.status);
         }
-        let judgement: Judgement = judge(side.sink, lane.items_in_flight(), end);
-        let (now, recompose) = (self.now, self.recompose);
-        let mut bench = Bench {
-            now,
-            recompose,
-            tally: &mut side.tally,
-        };
-        if let Some(bytes) = lane.end(judgement, &mut bench) {
-            side.outlet.release(bytes);
-            side.held -= 1;
-        }
-        if lane.queue.is_empty() {
+        let judgement: Judgement = judge(side.sink, lane.items_in_flight(&way), end);
+        let before = lane.slow_ways();
+        let mut bench = side.bench(self.now, self.bodies, key.1.as_ref());
+        let freed = lane.end(&way, judgement, &mut bench);
+        side.free(freed, before, lane.slow_ways());
+        if lane.is_empty() {
             self.lanes.remove(&key);
             side.lanes -= 1;
         }
@@ -254,17 +261,11 @@ impl Deliverer {
     }
 
     fn give_up(&mut self, transport: &mut impl Transport) -> bool {
-        let late = |lane: &Lane| {
-            lane.flight
-                .as_ref()
-                .filter(|flight| flight.give_up <= self.now)
-                .map(|it| it.id)
-        };
         let setups = self
             .sides
             .iter()
             .filter_map(|side| side.setup.as_ref()?.late(self.now));
-        let lanes = self.lanes.values().filter_map(late);
+        let lanes = self.lanes.values().flat_map(|lane| lane.late(self.now));
         let ids: Vec<CallId> = lanes.chain(setups).collect();
         for id in &ids {
             transport.cancel(*id);
@@ -291,9 +292,12 @@ impl Deliverer {
                     .seed
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1);
-                let backoff = Backoff::new(side.retry.min_ms, side.retry.max_ms, self.seed >> 16);
-                let lane = self.lanes.entry(key).or_insert_with(|| Lane::new(backoff));
-                lane.queue.push_back(Load::new(request));
+                let (retry, seed) = (side.retry, self.seed >> 16);
+                let lane = self
+                    .lanes
+                    .entry(key)
+                    .or_insert_with(|| Lane::new(retry, seed));
+                lane.push(request);
                 side.held += 1;
                 progress = true;
             }
@@ -320,26 +324,45 @@ impl Deliverer {
             if self.sides[key.0].setup.is_some() {
                 continue;
             }
-            let Some(part) = lane.ready(self.now) else {
-                continue;
-            };
             let side = &mut self.sides[key.0];
-            let call = side.call(key.1.as_ref(), part.encoding, part.body.clone());
-            let id = CallId(self.next_call);
-            self.next_call += 1;
-            let give_up = self.now.plus_ms(side.timeout_ms.saturating_add(GIVE_UP_MS));
-            lane.flight = Some(Flight { id, give_up });
-            self.calls.insert(id, key.clone());
-            side.tally.in_flight.add(1);
-            transport.send(id, call);
-            progress = true;
+            loop {
+                let (before, mut freed) = (lane.slow_ways(), Freed::default());
+                let mut bench = side.bench(self.now, self.bodies, key.1.as_ref());
+                let next = lane.next(&mut bench, &mut freed);
+                let next = next.map(|(way, part)| (way, part.encoding, part.body.clone()));
+                side.free(freed, before, lane.slow_ways());
+                progress |= freed != Freed::default();
+                let Some((way, encoding, body)) = next else {
+                    break;
+                };
+                let call = side.call(key.1.as_ref(), encoding, body);
+                let id = CallId(self.next_call);
+                self.next_call += 1;
+                let give_up = self.now.plus_ms(side.timeout_ms.saturating_add(GIVE_UP_MS));
+                lane.fly(&way, Flight { id, give_up });
+                self.calls.insert(id, (key.clone(), way));
+                side.tally.in_flight.add(1);
+                transport.send(id, call);
+                progress = true;
+            }
         }
+        self.lanes.retain(|key, lane| {
+            let is_empty = lane.is_empty();
+            self.sides[key.0].lanes -= usize::from(is_empty);
+            !is_empty
+        });
         progress
     }
 }
 
 impl Side {
-    fn new(output: &Output, outlet: Arc<Outlet>, registry: &Registry, seed: u64) -> Self {
+    fn new(
+        output: &Output,
+        outlet: Arc<Outlet>,
+        registry: &Registry,
+        seed: u64,
+        dead: &Arc<DeadQueue>,
+    ) -> Self {
         let target = |url: &str, path: &str| -> Arc<str> {
             // Who the agent is goes with the output: the transport says it.
             let (url, _) = redact::endpoint(url);
@@ -377,13 +400,44 @@ impl Side {
             retry: output.retry,
             timeout_ms: output.timeout_ms,
             tally: Tally::new(&output.name, registry),
+            dead: Dead::new(
+                &output.name,
+                output.dead_letters.map(|_| Arc::clone(dead)),
+                registry,
+            ),
             lanes: 0,
+            slow: 0,
+            passed: 0,
             held: 0,
             setup,
             waiting: None,
             taken: (0, 0),
             calls: 0,
         }
+    }
+
+    fn bench(&mut self, now: Mono, bodies: Bodies, tenant: Option<&Arc<str>>) -> Bench<'_> {
+        Bench {
+            now,
+            bodies,
+            tenant: tenant.or(self.tenant.as_ref()).cloned(),
+            tally: &mut self.tally,
+            dead: &self.dead,
+            slow_room: SLOW_MAX.saturating_sub(self.slow),
+            is_slow: false,
+            passed: self.passed,
+        }
+    }
+
+    /// A lane has let go of this, and has so many slow ways now.
+    fn free(&mut self, freed: Freed, before: usize, after: usize) {
+        if freed.bytes > 0 {
+            self.outlet.release(freed.bytes);
+        }
+        self.held -= freed.loads;
+        self.passed = self.passed.max(freed.stored);
+        self.slow = self.slow + after - before;
+        self.tally.slow_streams.set(self.slow as u64);
     }
 
     fn next(&mut self) -> Option<Request> {

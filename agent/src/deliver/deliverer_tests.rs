@@ -1,256 +1,14 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 //! Lanes on simulated time against a scripted transport.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
+#[path = "deliverer_bed.rs"]
+mod bed;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::bell::Bell;
-use crate::base::outputs::OutputSet;
-use crate::base::size::ByteSize;
-use crate::encode::Item;
-use crate::plan::{ElasticsearchOutput, Limits, LokiOutput, Wake};
-use crate::ticket::{FileId, LogId, PassId, Settle, Span, Ticket};
-
-/// Bodies of the tests are one letter an item; so is what is kept of them.
-fn letters(
-    _: Encoding,
-    body: &[u8],
-    items: &[Item],
-    _: &[std::ops::Range<u32>],
-    keep: &[usize],
-) -> Result<super::super::Recomposed, String> {
-    if body.first() == Some(&b'!') {
-        return Err("broken body".to_owned());
-    }
-    let body: Vec<u8> = keep.iter().map(|place| body[*place]).collect();
-    let at = |(new, old): (usize, &usize)| {
-        let range = new as u32..new as u32 + 1;
-        Item {
-            range,
-            ..items[*old].clone()
-        }
-    };
-    let items = keep.iter().enumerate().map(at).collect();
-    Ok((body.into(), items, Vec::new()))
-}
-
-#[derive(Default)]
-struct Ledger(Mutex<Vec<(u64, bool)>>);
-
-impl Settle for Ledger {
-    fn settled(&self, spans: &[Span], _: OutputId, _: crate::ticket::LineFates) {
-        self.0.lock().unwrap().push((spans[0].start, true));
-    }
-    fn failed(&self, spans: &[Span], _: OutputId) {
-        self.0.lock().unwrap().push((spans[0].start, false));
-    }
-}
-
-#[derive(Default)]
-struct Wire {
-    flying: Vec<(CallId, Call)>,
-    sent: Vec<String>,
-    ended: VecDeque<(CallId, Result<Answer, Failure>)>,
-    cancelled: Vec<CallId>,
-}
-
-impl Transport for Wire {
-    fn send(&mut self, id: CallId, call: Call) {
-        self.sent
-            .push(String::from_utf8(call.body.to_vec()).unwrap());
-        self.flying.push((id, call));
-    }
-    fn cancel(&mut self, id: CallId) {
-        self.cancelled.push(id);
-    }
-    fn poll(&mut self, ended: &mut Vec<(CallId, Result<Answer, Failure>)>) {
-        ended.extend(self.ended.drain(..));
-    }
-}
-
-struct Bed {
-    deliverer: Deliverer,
-    outlet: Arc<Outlet>,
-    registry: Registry,
-    wire: Wire,
-    ledger: Arc<Ledger>,
-    now: Mono,
-    tickets: u64,
-}
-
-impl Bed {
-    fn new(sink: Sink) -> Self {
-        let kind = match sink {
-            Sink::Loki => OutputKind::Loki(LokiOutput {
-                url: "http://me:secret@l:3100/loki/api/v1/push".to_owned(),
-                tenant: Some("t0".to_owned()),
-                labels: Vec::new(),
-            }),
-            Sink::Bulk => OutputKind::Elasticsearch(ElasticsearchOutput {
-                urls: vec!["http://a:9200/".to_owned(), "http://b:9200".to_owned()],
-                index: "logs".into(),
-                data_stream: true,
-                shape: crate::plan::Shape::default(),
-                filter_path: true,
-                template: None,
-                compression: crate::plan::Compression::Gzip,
-                gzip_level: 1,
-            }),
-        };
-        let output = Output {
-            name: "out".to_owned(),
-            kind,
-            batch_bytes: ByteSize(1 << 20),
-            linger_ms: 100,
-            window_bytes: ByteSize(1 << 20),
-            spool: crate::plan::Spool::Off,
-            retry: Retry {
-                min_ms: 100,
-                max_ms: 1000,
-            },
-            timeout_ms: 10_000,
-            http: crate::plan::HttpSettings::default(),
-        };
-        let plan = Plan {
-            state: "/state".into(),
-            admin: None,
-            inputs: Vec::new(),
-            pipelines: Vec::new(),
-            entries: Vec::new(),
-            outputs: vec![output],
-            limits: Limits::default(),
-            wake: Wake::default(),
-            privileges: crate::plan::Privileges::default(),
-        };
-        let registry = Registry::default();
-        let (lanes, encoders) = (Bell::silent(), Vec::new());
-        let outlet = Outlet::new(OutputId(0), "out", 1 << 20, lanes, encoders, &registry);
-        let outlet = Arc::new(outlet);
-        let outlets = vec![Arc::clone(&outlet)];
-        let deliverer = Deliverer::new(&plan, outlets, &registry, 7, letters);
-        Self {
-            deliverer,
-            outlet,
-            registry,
-            wire: Wire::default(),
-            ledger: Arc::default(),
-            now: Mono(0),
-            tickets: 0,
-        }
-    }
-
-    /// Puts a request of one letter and one ticket an item; item `i` also holds `held[i]` before.
-    fn put_held(&mut self, body: &str, tenant: Option<&str>, held: &[u16]) {
-        let outputs = OutputSet::one(OutputId(0));
-        let ticket = |i: usize| {
-            let (start, lines) = (self.tickets + i as u64, 1);
-            let (log, file, pass) = (LogId(0), FileId(0), PassId(0));
-            let span = Span {
-                log,
-                file,
-                pass,
-                start,
-                end: start + 1,
-                lines,
-            };
-            Ticket::new(span, outputs, Arc::clone(&self.ledger) as Arc<dyn Settle>)
-        };
-        let item = |i: usize| Item {
-            range: i as u32..i as u32 + 1,
-            group: 0,
-            ticket: i as u32,
-            held: held.get(i).copied().unwrap_or(0),
-            lines: 1,
-        };
-        let request = Request {
-            output: OutputId(0),
-            tenant: tenant.map(Arc::from),
-            encoder: 0,
-            body: Bytes::copy_from_slice(body.as_bytes()),
-            encoding: Encoding::Gzip(1),
-            inflated: body.len() as u64,
-            items: (0..body.len()).map(item).collect(),
-            groups: Vec::new(),
-            tickets: (0..body.len()).map(ticket).collect(),
-            loan: None,
-            opened: self.now,
-        };
-        self.tickets += body.len() as u64;
-        self.outlet.put(request).unwrap();
-    }
-
-    fn put(&mut self, body: &str) {
-        self.put_held(body, None, &[]);
-    }
-
-    fn turn(&mut self) -> Turn {
-        let turn = self.deliverer.turn(self.now, &mut self.wire);
-        let again = self.deliverer.turn(self.now, &mut self.wire);
-        assert!(!again.progress, "a turn leaves nothing undone");
-        turn
-    }
-
-    fn end(&mut self, end: Result<Answer, Failure>) {
-        let (id, _) = self.wire.flying.remove(0);
-        self.wire.ended.push_back((id, end));
-        self.turn();
-    }
-
-    fn answer(&mut self, status: u16, body: &str) {
-        let body = Bytes::copy_from_slice(body.as_bytes());
-        self.end(Ok(Answer {
-            status,
-            retry_after_ms: None,
-            body,
-        }));
-    }
-
-    /// Goes to the deadline, where the retry is sent.
-    fn wait(&mut self) -> u64 {
-        let deadline = self.turn().deadline.unwrap();
-        let waited = deadline.ms_since(self.now);
-        assert!(self.wire.flying.is_empty());
-        self.now = Mono(deadline.0 - 1);
-        assert!(!self.turn().progress, "not before its time");
-        self.now = deadline;
-        assert!(self.turn().progress);
-        waited
-    }
-
-    fn statuses(&mut self, statuses: &[u16]) {
-        let item = |status: &u16| format!(r#"{{"create":{{"status":{status}}}}}"#);
-        let items: Vec<String> = statuses.iter().map(item).collect();
-        self.answer(
-            200,
-            &format!(r#"{{"errors":true,"items":[{}]}}"#, items.join(",")),
-        );
-    }
-
-    fn settled(&self) -> Vec<u64> {
-        let log = self.ledger.0.lock().unwrap();
-        assert!(log.iter().all(|(_, settled)| *settled), "{log:?}");
-        log.iter().map(|(start, _)| *start).collect()
-    }
-
-    fn counts(&self) -> (u64, u64) {
-        let status = &self.deliverer.status(self.now)[0];
-        (status.acknowledged_lines, status.rejected_lines)
-    }
-
-    fn assert_done(&mut self) {
-        assert!(self.deliverer.idle());
-        assert_eq!(self.outlet.window(), 0);
-        let status = &self.deliverer.status(self.now)[0];
-        assert_eq!(
-            (status.in_flight, status.held, status.failing_secs),
-            (0, 0, None)
-        );
-    }
-}
+use bed::Bed;
 
 #[test]
 fn requests_of_a_lane_go_one_by_one_in_order_and_lanes_fly_together() {
@@ -345,14 +103,14 @@ fn only_the_items_that_were_put_off_go_again() {
     bed.put("z");
     bed.turn();
     bed.statuses(&[201, 429, 400, 409, 503]);
-    assert_eq!(bed.settled(), [0, 2, 3]);
+    assert_eq!(bed.settled(), [0, 3, 2]);
     assert_eq!(bed.counts(), (2, 1));
     bed.wait();
     bed.statuses(&[429, 201]);
     bed.wait();
     bed.answer(200, r#"{"errors":false}"#);
     assert_eq!(bed.wire.sent, ["abcde", "be", "b", "z"]);
-    assert_eq!(bed.settled(), [0, 2, 3, 4, 1]);
+    assert_eq!(bed.settled(), [0, 3, 2, 4, 1]);
     bed.answer(200, r#"{"errors":false}"#);
     assert_eq!(bed.counts(), (5, 1));
     bed.assert_done();
@@ -444,13 +202,66 @@ fn an_answer_that_cannot_be_read_means_the_whole_again() {
 }
 
 #[test]
-fn loki_400_counts_every_line_of_the_request() {
-    let mut bed = Bed::new(Sink::Loki);
-    bed.put("abc");
+fn an_item_that_is_refused_goes_once_more_as_text_and_then_to_the_dead_letters() {
+    let mut bed = Bed::new(Sink::Bulk);
+    bed.put("AbCD");
+    bed.put("z");
     bed.turn();
-    bed.answer(400, "max entry size exceeded");
-    assert_eq!((bed.settled(), bed.counts()), (vec![0, 1, 2], (0, 3)));
+    // `b` is text already; `D` is put off and keeps its fields.
+    bed.statuses(&[400, 400, 400, 429]);
+    assert_eq!((bed.settled(), bed.counts()), (vec![1], (0, 1)));
+    bed.wait();
+    bed.statuses(&[201, 400]);
+    assert_eq!((bed.settled(), bed.counts()), (vec![1, 2, 0], (1, 2)));
+    bed.answer(200, r#"{"errors":false}"#);
+    bed.answer(200, r#"{"errors":false}"#);
+    assert_eq!(bed.wire.sent, ["AbCD", "ac", "D", "z"]);
     bed.assert_done();
+    let mut letters = String::new();
+    while let Some(letter) = bed.dead.take() {
+        assert_eq!((&*letter.output, letter.reason), ("out", "bad_item"));
+        assert!(letter.words.contains("item status 400"), "{}", letter.words);
+        letters.push(char::from(letter.line.text[0]));
+    }
+    assert_eq!(letters, "bc");
+    let text = bed.registry.render();
+    for line in [
+        "tailwake_rejected_bytes_total{output=\"out\",reason=\"bad_item\"} 2",
+        "tailwake_plain_lines_total{output=\"out\"} 1",
+        "tailwake_deadletter_lost_lines_total{output=\"out\"} 0",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_is_halved_when_none_so_large_was_ever_stored() {
+    let mut bed = Bed::new(Sink::Bulk);
+    bed.put("abcd");
+    bed.turn();
+    let reset = || Err(Failure::Broken("reset".to_owned()));
+    bed.end(reset());
+    bed.wait();
+    bed.end(reset());
+    bed.wait();
+    bed.answer(200, r#"{"errors":false}"#);
+    bed.answer(200, r#"{"errors":false}"#);
+    assert_eq!(bed.wire.sent, ["abcd", "abcd", "ab", "cd"]);
+    // A small one has passed in this size: its server is away, and a lone item is never given up.
+    bed.put("xy");
+    bed.turn();
+    for _ in 0..9 {
+        bed.end(reset());
+        bed.wait();
+    }
+    assert_eq!(bed.wire.sent.last().unwrap(), "xy");
+    bed.end(reset());
+    for _ in 0..30 {
+        bed.wait();
+        bed.end(reset());
+    }
+    assert_eq!(bed.wire.sent.last().unwrap(), "x");
+    assert_eq!(bed.counts(), (4, 0));
 }
 
 #[test]

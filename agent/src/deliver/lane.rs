@@ -1,235 +1,328 @@
-//! A lane: the requests of one encoder for one output and tenant, in order, one at a time.
+//! A lane: the requests of one encoder for one output and tenant, in order, one at a time; beside it a
+//! slow way for each stream that its server holds back.
 //!
 //! ```text
-//! push -> queue: [Load, Load, ..]   the first load's first part flies -> end() -> judged:
-//!   delivered / rejected -> items settled, next part, next load
-//!   retry                -> the same part after a wait (Retry-After, else jittered backoff)
-//!   halve                -> [half, half] instead;  a single item: rejected
-//!   items                -> the retried ones alone, first
+//! push -> main: [Part, Part, ..]   the first flies -> end() -> judged (fate.rs, refusal.rs):
+//!           delivered, rejected -> items settled, next part
+//!           again               -> the same part after a wait (Retry-After, else jittered backoff)
+//!           split               -> parts of it instead, in order
+//!           a stream is limited -> its entries -> slow[stream], the rest again
+//!         main, while there are slow streams: what a part has of them -> slow[stream]
 //! ```
 //!
-//! 1. At most one part is in flight, and it is the first part of the first load.
-//! 2. A load leaves the lane settled, or dropped when its body cannot be taken apart.
-//! 3. No clock is read and nothing is sent here: time and ends of calls come in.
+//! 1. On each way at most one part is in flight, and it is the first.
+//! 2. A stream's entries keep their order: while it has a slow way, all of them take it.
+//! 3. A load leaves the lane settled, or dropped when its body cannot be taken apart.
+//! 4. No clock is read and nothing is sent here: time and ends of calls come in.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::judge::{Fate, Judgement, Reason, Verdict};
-use super::load::{Load, Part, Recompose};
+use super::fate::{self, Bench, Outcome};
+use super::judge::{Judgement, Reason};
+use super::load::{Load, Part};
 use super::tally::Tally;
-use super::transport::CallId;
+use super::track::{Flight, Track};
 use crate::base::backoff::Backoff;
 use crate::base::time::Mono;
-use crate::encode::Item;
-use crate::ticket::LineFate;
+use crate::encode::Request;
+use crate::plan::Retry;
 
-/// A server may not ask for a longer wait.
-const RETRY_AFTER_MS_MAX: u64 = 300_000;
-/// An item that is retried a bounded number of times is rejected at this try.
-const BOUNDED_TRIES: u32 = 10;
+/// A way of a lane: the main one, or that of a stream.
+pub(crate) type Way = Option<Arc<str>>;
 
-/// The part in flight.
-#[derive(Debug)]
-pub(crate) struct Flight {
-    pub(crate) id: CallId,
-    /// The transport should have ended the call by now.
-    pub(crate) give_up: Mono,
+/// What has left a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Freed {
+    /// Bytes of the window.
+    pub(crate) bytes: u64,
+    /// Loads.
+    pub(crate) loads: usize,
+    /// Bytes of a body that was stored, as sent.
+    pub(crate) stored: usize,
 }
 
 /// One lane.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) queue: VecDeque<Load>,
-    pub(crate) flight: Option<Flight>,
-    retry_at: Option<Mono>,
-    backoff: Backoff,
-    pub(crate) failing_since: Option<Mono>,
-}
-
-/// What a lane needs to judge.
-#[derive(Debug)]
-pub(crate) struct Bench<'a> {
-    pub(crate) now: Mono,
-    pub(crate) recompose: Recompose,
-    pub(crate) tally: &'a mut Tally,
+    loads: BTreeMap<u64, Load>,
+    next_load: u64,
+    main: Track,
+    slow: BTreeMap<Arc<str>, Track>,
+    /// How many slow ways there were so far.
+    opened: u64,
+    retry: Retry,
+    seed: u64,
 }
 
 impl Lane {
-    pub(crate) const fn new(backoff: Backoff) -> Self {
+    pub(crate) const fn new(retry: Retry, seed: u64) -> Self {
         Self {
-            queue: VecDeque::new(),
-            flight: None,
-            retry_at: None,
-            backoff,
-            failing_since: None,
+            loads: BTreeMap::new(),
+            next_load: 0,
+            main: Track::new(Backoff::new(retry.min_ms, retry.max_ms, seed)),
+            slow: BTreeMap::new(),
+            opened: 0,
+            retry,
+            seed,
+        }
+    }
+
+    pub(crate) fn push(&mut self, request: Request) {
+        let (load, part) = Load::new(request);
+        let number = self.next_load;
+        self.next_load += 1;
+        self.loads.insert(number, load);
+        let piece = super::track::Piece { load: number, part };
+        self.main.queue.push_back(piece);
+    }
+
+    /// Whether it holds nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.loads.is_empty() && self.tracks().all(|track| track.flight.is_none())
+    }
+
+    /// How many streams have a way of their own.
+    pub(crate) fn slow_ways(&self) -> usize {
+        self.slow.len()
+    }
+
+    fn tracks(&self) -> impl Iterator<Item = &Track> {
+        std::iter::once(&self.main).chain(self.slow.values())
+    }
+
+    fn track(&mut self, way: &Way) -> Option<&mut Track> {
+        match way {
+            None => Some(&mut self.main),
+            Some(stream) => self.slow.get_mut(stream),
         }
     }
 
     /// When the lane wants to be looked at again.
     pub(crate) fn deadline(&self) -> Option<Mono> {
-        match &self.flight {
-            Some(flight) => Some(flight.give_up),
-            None => self.retry_at,
-        }
+        self.tracks().filter_map(Track::deadline).min()
     }
 
-    /// The part to be sent now, if any.
-    pub(crate) fn ready(&self, now: Mono) -> Option<&Part> {
-        if self.flight.is_some() || self.retry_at.is_some_and(|at| now < at) {
-            return None;
-        }
-        self.queue.front()?.parts.front()
+    /// Since when its worst way has been failing.
+    pub(crate) fn failing_since(&self) -> Option<Mono> {
+        self.tracks().filter_map(|track| track.failing_since).min()
     }
 
-    /// How many items are in flight.
-    pub(crate) fn items_in_flight(&self) -> usize {
-        self.queue
-            .front()
-            .and_then(|load| load.parts.front())
-            .map_or(0, |part| part.items.len())
+    /// Calls that should have ended by now.
+    pub(crate) fn late(&self, now: Mono) -> impl Iterator<Item = super::transport::CallId> {
+        let flights = self.tracks().filter_map(|track| track.flight.as_ref());
+        flights.filter(move |it| it.give_up <= now).map(|it| it.id)
     }
 
-    /// The part in flight has ended. Gives the window's bytes of a load that has left the lane.
-    pub(crate) fn end(&mut self, judgement: Judgement, bench: &mut Bench<'_>) -> Option<u64> {
-        self.flight = None;
-        self.retry_at = None;
-        let mut load = self.queue.pop_front()?;
-        let Some(part) = load.parts.pop_front() else {
-            return Some(close(load, bench));
-        };
-        let before = self.backoff.tries();
-        let done = match judgement.verdict {
-            Verdict::Delivered => {
-                deliver(&mut load, &part.items, bench);
-                Ok(())
-            }
-            Verdict::Rejected(reason) => {
-                reject(&mut load, &part, reason, &judgement.text, bench);
-                Ok(())
-            }
-            Verdict::Retry { reason, after_ms } => {
-                load.parts.push_front(part);
-                self.wait(reason, after_ms, &judgement.text, bench);
-                Ok(())
-            }
-            Verdict::Halve(reason) => halve(&mut load, &part, reason, &judgement.text, bench),
-            Verdict::Items { fates, after_ms } => {
-                self.sort(&mut load, part, (&fates, after_ms), &judgement.text, bench)
-            }
-        };
-        if self.backoff.tries() == before {
-            self.backoff.reset();
-            self.failing_since = None;
-        }
-        if let Err(why) = done {
-            let bytes = load.window_bytes;
-            bench.tally.dropped(bench.now, load.lines(), &why);
-            return Some(bytes);
-        }
-        if load.parts.is_empty() {
-            return Some(close(load, bench));
-        }
-        self.queue.push_front(load);
-        None
-    }
-
-    fn wait(&mut self, reason: Reason, after_ms: Option<u64>, text: &str, bench: &mut Bench<'_>) {
-        let drawn = self.backoff.next_ms();
-        // A server may ask for more, never for less: `Retry-After: 0` would be a loop.
-        let wait_ms = drawn.max(after_ms.map_or(0, |after| after.min(RETRY_AFTER_MS_MAX)));
-        self.retry_at = Some(bench.now.plus_ms(wait_ms));
-        self.failing_since.get_or_insert(bench.now);
-        bench.tally.retried(bench.now, reason, wait_ms, text);
-    }
-
-    fn sort(
+    /// A way whose first part is to be sent now, with that part. What the main way has of slow streams
+    /// is moved to them first; a body that cannot be read is dropped with its load.
+    pub(crate) fn next(
         &mut self,
-        load: &mut Load,
-        mut part: Part,
-        (fates, after_ms): (&[Fate], Option<u64>),
+        bench: &mut Bench<'_>,
+        freed: &mut Freed,
+    ) -> Option<(Way, &Part)> {
+        if self.main.is_ready(bench.now) {
+            self.divert(bench, freed);
+        }
+        let now = bench.now;
+        let loads = &self.loads;
+        // Pieces of a load that was dropped.
+        for track in std::iter::once(&mut self.main).chain(self.slow.values_mut()) {
+            if track.flight.is_none() {
+                while track
+                    .queue
+                    .front()
+                    .is_some_and(|it| !loads.contains_key(&it.load))
+                {
+                    track.queue.pop_front();
+                }
+            }
+        }
+        self.slow.retain(|_, track| !track.queue.is_empty());
+        if self.main.is_ready(now) {
+            return Some((None, &self.main.queue.front()?.part));
+        }
+        let (stream, track) = self.slow.iter().find(|(_, track)| track.is_ready(now))?;
+        Some((Some(Arc::clone(stream)), &track.queue.front()?.part))
+    }
+
+    /// The first part of a way is under way.
+    pub(crate) fn fly(&mut self, way: &Way, flight: Flight) {
+        if let Some(track) = self.track(way) {
+            track.flight = Some(flight);
+        }
+    }
+
+    /// How many items are in flight on a way.
+    pub(crate) fn items_in_flight(&mut self, way: &Way) -> usize {
+        let track = self.track(way);
+        let first = track.and_then(|track| track.queue.front());
+        first.map_or(0, |piece| piece.part.items.len())
+    }
+
+    /// The part in flight has ended.
+    pub(crate) fn end(&mut self, way: &Way, judgement: Judgement, bench: &mut Bench<'_>) -> Freed {
+        let mut freed = Freed::default();
+        let Some(piece) = self.track(way).and_then(Track::land) else {
+            return freed;
+        };
+        let number = piece.load;
+        let Some(mut load) = self.loads.remove(&number) else {
+            return freed;
+        };
+        let (weight, sent) = (Load::weight(&piece.part), piece.part.body.len());
+        bench.is_slow = way.is_some();
+        let lines = piece.part.lines();
+        match fate::decide(piece.part, &mut load, judgement, bench) {
+            Ok((outcome, text)) => {
+                if outcome.is_stored {
+                    freed.stored = sent;
+                }
+                load.replace(weight, outcome.parts());
+                self.apply(way, number, outcome, &text, bench);
+                self.keep(number, load, bench, &mut freed);
+            }
+            Err(why) => drop_load(load, lines, &why, bench, &mut freed),
+        }
+        if let Some(stream) = way
+            && self
+                .slow
+                .get(stream)
+                .is_some_and(|track| track.queue.is_empty())
+        {
+            self.slow.remove(stream);
+        }
+        freed
+    }
+
+    fn apply(
+        &mut self,
+        way: &Way,
+        number: u64,
+        outcome: Outcome,
         text: &str,
         bench: &mut Bench<'_>,
-    ) -> Result<(), String> {
-        let bounded = |fate: &Fate| matches!(fate, Fate::RetryBounded(_));
-        part.bounded_tries += u32::from(fates.iter().any(bounded));
-        let (mut again, mut why) = (Vec::new(), None);
-        for (place, (item, fate)) in part.items.iter().zip(fates).enumerate() {
-            match fate {
-                Fate::Delivered => deliver(load, std::slice::from_ref(item), bench),
-                Fate::RetryBounded(reason) if part.bounded_tries >= BOUNDED_TRIES => {
-                    bench
-                        .tally
-                        .rejected(bench.now, *reason, u64::from(item.lines), text);
-                    load.settle(item, LineFate::Rejected);
-                }
-                Fate::Rejected(reason) => {
-                    bench
-                        .tally
-                        .rejected(bench.now, *reason, u64::from(item.lines), text);
-                    load.settle(item, LineFate::Rejected);
-                }
-                Fate::Retry(reason) | Fate::RetryBounded(reason) => {
-                    again.push(place);
-                    why.get_or_insert(*reason);
+    ) {
+        if let Some((stream, part, why)) = outcome.slow {
+            self.slow(stream.into(), number, part, Some((why, text)), bench);
+        }
+        let now = bench.now;
+        if let Some(track) = self.track(way) {
+            track.put(number, outcome.front, outcome.last);
+            match outcome.wait {
+                Some(wait) => track.wait(now, wait, text, bench.tally),
+                None => track.is_well(),
+            }
+        }
+    }
+
+    /// Puts a part on the slow way of a stream; a new way waits first.
+    fn slow(
+        &mut self,
+        stream: Arc<str>,
+        load: u64,
+        part: Part,
+        why: Option<(Reason, &str)>,
+        bench: &mut Bench<'_>,
+    ) {
+        let (opened, retry) = (&mut self.opened, self.retry);
+        let seed = self.seed.rotate_left(17) ^ *opened;
+        let mut is_new = false;
+        let track = self.slow.entry(stream).or_insert_with(|| {
+            (is_new, *opened) = (true, *opened + 1);
+            Track::new(Backoff::new(retry.min_ms, retry.max_ms, seed))
+        });
+        track.queue.push_back(super::track::Piece { load, part });
+        if is_new && let Some((reason, text)) = why {
+            track.wait(bench.now, (reason, None), text, bench.tally);
+        }
+    }
+
+    /// Takes what the first part of the main way has of slow streams out of it.
+    fn divert(&mut self, bench: &mut Bench<'_>, freed: &mut Freed) {
+        while !self.slow.is_empty() {
+            let is_free = |part: &Part| part.free_of == self.opened;
+            if self
+                .main
+                .queue
+                .front()
+                .is_none_or(|piece| is_free(&piece.part))
+            {
+                return;
+            }
+            let Some(piece) = self.main.queue.pop_front() else {
+                return;
+            };
+            let number = piece.load;
+            let Some(mut load) = self.loads.remove(&number) else {
+                continue;
+            };
+            let lines = piece.part.lines();
+            match self.apart(&piece.part, bench) {
+                Err(why) => drop_load(load, lines, &why, bench, freed),
+                Ok((rest, slow)) => {
+                    let moved = slow.iter().map(|(_, part)| part);
+                    load.replace(Load::weight(&piece.part), moved.chain(&rest));
+                    for (stream, part) in slow {
+                        self.slow(stream, number, part, None, bench);
+                    }
+                    self.main.put(number, rest.into_iter().collect(), None);
+                    self.keep(number, load, bench, freed);
                 }
             }
         }
-        let Some(reason) = why else { return Ok(()) };
-        self.wait(reason, after_ms, text, bench);
-        let all = again.len() == part.items.len();
-        let rest = if all {
-            part
-        } else {
-            part.keep(&again, bench.recompose)?
+    }
+
+    /// A part without what it has of slow streams, and that by stream.
+    fn apart(&self, part: &Part, bench: &Bench<'_>) -> Result<Apart, String> {
+        let looked = (bench.bodies.look)(part.encoding, &part.body, &part.items, &part.groups)?;
+        let slow = |at: &usize| {
+            let text = looked
+                .streams
+                .get(looked.entries.get(*at)?.stream as usize)?;
+            self.slow
+                .get_key_value(text.as_str())
+                .map(|(key, _)| Arc::clone(key))
         };
-        load.parts.push_front(rest);
-        Ok(())
+        let mut by_stream: BTreeMap<Option<Arc<str>>, Vec<usize>> = BTreeMap::new();
+        for at in 0..part.items.len() {
+            by_stream.entry(slow(&at)).or_default().push(at);
+        }
+        let (mut rest, mut moved) = (None, Vec::new());
+        let whole = by_stream.len() == 1;
+        for (stream, places) in by_stream {
+            let mut own = match whole {
+                true => part.clone(),
+                false => part.keep(&places, bench.bodies)?,
+            };
+            own.free_of = self.opened;
+            match stream {
+                None => rest = Some(own),
+                Some(stream) => moved.push((stream, own)),
+            }
+        }
+        Ok((rest, moved))
+    }
+
+    /// A load goes on, or is at its end.
+    fn keep(&mut self, number: u64, mut load: Load, bench: &mut Bench<'_>, freed: &mut Freed) {
+        freed.bytes += load.trim();
+        if load.parts() > 0 {
+            self.loads.insert(number, load);
+            return;
+        }
+        freed.loads += 1;
+        bench.tally.settled(bench.now.ms_since(load.opened));
+        load.finish();
     }
 }
 
-fn deliver(load: &mut Load, items: &[Item], bench: &mut Bench<'_>) {
-    let (mut lines, mut bytes) = (0, 0);
-    for item in items {
-        lines += u64::from(item.lines);
-        bytes += u64::from(item.range.end.saturating_sub(item.range.start));
-        load.settle(item, LineFate::Delivered);
-    }
-    bench.tally.acknowledged_lines.add(lines);
-    bench.tally.acknowledged_bytes.add(bytes);
-}
+/// The rest of a part, and what it has of slow streams.
+type Apart = (Option<Part>, Vec<(Arc<str>, Part)>);
 
-fn reject(load: &mut Load, part: &Part, reason: Reason, text: &str, bench: &mut Bench<'_>) {
-    bench.tally.rejected(bench.now, reason, part.lines(), text);
-    part.items
-        .iter()
-        .for_each(|item| load.settle(item, LineFate::Rejected));
-}
-
-fn halve(
-    load: &mut Load,
-    part: &Part,
-    reason: Reason,
-    text: &str,
-    bench: &mut Bench<'_>,
-) -> Result<(), String> {
-    if part.items.len() < 2 {
-        reject(load, part, reason, text, bench);
-        return Ok(());
-    }
-    let places: Vec<usize> = (0..part.items.len()).collect();
-    let (first, second) = places.split_at(places.len() / 2);
-    let (first, second) = (
-        part.keep(first, bench.recompose)?,
-        part.keep(second, bench.recompose)?,
-    );
-    load.parts.push_front(second);
-    load.parts.push_front(first);
-    Ok(())
-}
-
-fn close(load: Load, bench: &mut Bench<'_>) -> u64 {
-    bench.tally.settled(bench.now.ms_since(load.opened));
-    let bytes = load.window_bytes;
-    load.finish();
-    bytes
+fn drop_load(load: Load, lines: u64, why: &str, bench: &mut Bench<'_>, freed: &mut Freed) {
+    freed.bytes += load.window_bytes();
+    freed.loads += 1;
+    let (now, tally): (Mono, &mut Tally) = (bench.now, bench.tally);
+    tally.dropped(now, lines, why);
 }

@@ -6,7 +6,7 @@ use crate::base::bell::Bell;
 use crate::base::outputs::OutputId;
 use crate::base::size::ByteSize;
 use crate::deliver::{Call, Deliverer, Transport};
-use crate::encode::{Encoding, Outlet, Request, recompose};
+use crate::encode::{Encoding, Outlet, Request};
 use crate::plan::{Limits, OutputKind, Plan, Privileges, Retry, Shape, Wake};
 
 fn output(overwrite: bool) -> (Output, ElasticsearchOutput) {
@@ -33,6 +33,7 @@ fn output(overwrite: bool) -> (Output, ElasticsearchOutput) {
         batch_bytes: ByteSize(1),
         linger_ms: 1,
         window_bytes: ByteSize(1),
+        dead_letters: None,
         spool: crate::plan::Spool::Off,
         http: crate::plan::http::HttpSettings::default(),
         retry: Retry::default(),
@@ -148,7 +149,14 @@ fn records_wait_for_the_template_and_no_longer() {
     let (id, bell) = (OutputId(0), Bell::silent());
     let outlet = Arc::new(Outlet::new(id, "o", 1 << 20, bell, Vec::new(), &registry));
     let outlets = vec![Arc::clone(&outlet)];
-    let mut deliverer = Deliverer::new(&plan, outlets, &registry, 7, recompose);
+    let mut deliverer = Deliverer::new(
+        &plan,
+        outlets,
+        &registry,
+        7,
+        super::super::Bodies::ENCODED,
+        &Arc::default(),
+    );
     let request = Request {
         output: id,
         tenant: None,
@@ -170,11 +178,8 @@ fn records_wait_for_the_template_and_no_longer() {
         let (id, call) = wire.sent.pop().unwrap();
         assert!(wire.sent.is_empty(), "one after the other");
         seen.push(format!("{} {}", call.method, call.url));
-        assert!(
-            call.headers
-                .iter()
-                .any(|(name, _)| *name == "authorization")
-        );
+        // The transport says who the agent is, by the output.
+        assert_eq!(call.output, outlet.output);
         // A call that its transport forgets is given up.
         if status == 0 {
             now = turn.deadline.unwrap();

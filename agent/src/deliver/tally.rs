@@ -22,7 +22,11 @@ pub(crate) struct Tally {
     pub(crate) acknowledged_lines: Arc<Counter>,
     pub(crate) acknowledged_bytes: Arc<Counter>,
     pub(crate) in_flight: Arc<Counter>,
+    pub(crate) slow_streams: Arc<Counter>,
+    /// Lines stored without the fields that the server had refused.
+    pub(crate) plain_lines: Arc<Counter>,
     rejected: Vec<Arc<Counter>>,
+    rejected_bytes: Vec<Arc<Counter>>,
     retries: Vec<Arc<Counter>>,
     errors: Vec<Arc<Counter>>,
     latency_count: Arc<Counter>,
@@ -70,9 +74,22 @@ impl Tally {
                 "Requests sent and not answered.",
                 &labels,
             ),
+            slow_streams: registry.gauge(
+                "tailwake_slow_streams",
+                "Loki streams that wait for their own limit, apart from all others.",
+                &labels,
+            ),
             rejected: by_reason(
                 "tailwake_rejected_lines_total",
                 "Lines given up because the output will never store them.",
+            ),
+            rejected_bytes: by_reason(
+                "tailwake_rejected_bytes_total",
+                "Body bytes before compression of lines given up.",
+            ),
+            plain_lines: counter(
+                "tailwake_plain_lines_total",
+                "Lines stored as plain text, because the server had refused their fields.",
             ),
             retries: by_reason("tailwake_request_retries_total", "Requests sent again."),
             errors,
@@ -139,8 +156,15 @@ impl Tally {
         }
     }
 
-    pub(crate) fn rejected(&mut self, now: Mono, reason: Reason, lines: u64, text: &str) {
+    pub(crate) fn rejected(
+        &mut self,
+        now: Mono,
+        reason: Reason,
+        (lines, bytes): (u64, u64),
+        text: &str,
+    ) {
         self.rejected[reason as usize].add(lines);
+        self.rejected_bytes[reason as usize].add(bytes);
         self.note(text);
         if let Some(suppressed) = self.quiet.allow(now, ("reject", reason)) {
             let (output, reason) = (self.output.as_str(), reason.label());

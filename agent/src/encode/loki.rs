@@ -41,15 +41,15 @@ const GROUP_KEEP_BYTES: usize = 64 << 10;
 
 /// Field 1, length-delimited: `PushRequest.streams`, `Stream.labels`, `Entry.timestamp`,
 /// `LabelPair.name`.
-const FIELD_1: u8 = 0x0a;
+pub(super) const FIELD_1: u8 = 0x0a;
 /// Field 2, length-delimited: `Stream.entries`, `Entry.line`, `LabelPair.value`.
-const FIELD_2: u8 = 0x12;
+pub(super) const FIELD_2: u8 = 0x12;
 /// Field 3, length-delimited: `Entry.structuredMetadata`.
-const FIELD_3: u8 = 0x1a;
+pub(super) const FIELD_3: u8 = 0x1a;
 /// Field 1, varint: `Timestamp.seconds`.
-const SECONDS: u8 = 0x08;
+pub(super) const SECONDS: u8 = 0x08;
 /// Field 2, varint: `Timestamp.nanos`.
-const NANOS: u8 = 0x10;
+pub(super) const NANOS: u8 = 0x10;
 
 /// One output's encoder: what is interned, and its open bodies by place.
 #[derive(Debug)]

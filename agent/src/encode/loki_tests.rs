@@ -264,3 +264,52 @@ proptest! {
         owed.settle();
     }
 }
+
+#[test]
+fn a_look_sees_what_was_written() {
+    use super::super::look::{Entry, Line, Looked, lines, look};
+    let told = Arc::new(Told::default());
+    let (one, two) = (source(&[("app", "1")]), source(&[("app", "2")]));
+    let owed = ticket(&told, 0, 1);
+    let mut loki = loki(Vec::new());
+    for (source, text) in [(&one, &b"one"[..]), (&two, b""), (&one, b"th\xff")] {
+        let mut record = record(source, &owed, text);
+        if text.is_empty() {
+            record.structured.push(("k".into(), b"val"[..].into()));
+            (record.time.secs, record.time.nanos) = (-5, 0);
+        }
+        loki.push(0, &record, Claim::default());
+    }
+    owed.settle();
+    let sealed = loki.seal(0).unwrap();
+    let (body, items, groups) = (&sealed.body, &sealed.items, &sealed.groups);
+    let looked = look(sealed.encoding, body, items, groups).unwrap();
+    let entry = |line_bytes, stream| Entry {
+        time: crate::base::time::Timestamp {
+            secs: 1_795_496_400,
+            nanos: 123_456_789,
+        },
+        line_bytes,
+        stream,
+        ..Entry::default()
+    };
+    let early = Entry {
+        time: crate::base::time::Timestamp { secs: -5, nanos: 0 },
+        pairs: 1,
+        pair_bytes: 4,
+        ..entry(0, 1)
+    };
+    let Looked { entries, streams } = looked;
+    assert_eq!(entries, [entry(3, 0), entry(5, 0), early]);
+    assert_eq!(streams.len(), 2);
+    assert!(streams[1].contains("app=\"2\""), "{streams:?}");
+    let found = lines(sealed.encoding, body, items, groups, &[1]).unwrap();
+    let want = Line {
+        time: "2026-11-24T05:00:00.123456789Z".to_owned(),
+        labels: streams[0].clone(),
+        text: "th\u{fffd}".into(),
+    };
+    assert_eq!(found, [want]);
+    assert!(look(sealed.encoding, b"broken", items, groups).is_err());
+    assert!(lines(sealed.encoding, body, items, groups, &[9]).is_err());
+}

@@ -3,7 +3,8 @@
 //! ```text
 //! Feed -> Worker -> stages -> Sink::emit -> batch (output, tenant) -> seal: size, linger, or lone
 //!   -> Request -> Outlet -> lane
-//! lane, to send some items again: recompose (inflate, take, wrap, compress)
+//! lane, to send some items again: recompose (inflate, take, wrap, compress); plain (as text)
+//!   and to learn what was refused: look, lines
 //! ```
 //!
 //! 1. Pure: no I/O, no clock; compression is the last step, at seal.
@@ -18,7 +19,9 @@ mod compress;
 mod fixture;
 pub mod gate;
 mod loki;
+mod look;
 pub mod outlet;
+mod plain;
 pub mod request;
 mod seal;
 mod subset;
@@ -27,7 +30,9 @@ pub mod worker;
 
 pub use compress::Error;
 pub use gate::{Gate, Loan, Origin, SpoolId};
+pub use look::{Entry, Line, Looked, lines, look};
 pub use outlet::{Outlet, OutletCounters};
+pub use plain::plain;
 pub use request::{Encoding, Item, Request};
 pub use subset::{Recomposed, Subset, recompose, subset};
 pub use worker::{Process, Turn, Worker};

@@ -79,6 +79,7 @@ fn plan(windows: &[u64], batch_bytes: u64) -> Plan {
         retry: Retry::default(),
         timeout_ms: 1,
         http: crate::plan::HttpSettings::default(),
+        dead_letters: None,
     };
     Plan {
         state: "/x".into(),

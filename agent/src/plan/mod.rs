@@ -33,8 +33,8 @@ pub use http::{
 };
 pub use input::{Input, InputKind, StartAt};
 pub use output::{
-    AtCap, DiskSpool, ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, SPOOL_WAY_BYTES,
-    Spool, Template, TemplatePart,
+    AtCap, DeadLetters, DiskSpool, ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry,
+    SPOOL_WAY_BYTES, Spool, Template, TemplatePart,
 };
 pub use stage::{
     DropStage, JsonField, JsonStage, LabelField, MatchOp, Matcher, MultilineStage, Selector, Stage,

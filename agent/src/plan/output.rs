@@ -29,6 +29,8 @@ pub struct Output {
     pub timeout_ms: u64,
     /// How its servers are spoken to.
     pub http: HttpSettings,
+    /// What is kept of lines that it has refused for good; `None` = nothing.
+    pub dead_letters: Option<DeadLetters>,
 }
 
 impl Output {
@@ -98,6 +100,24 @@ impl Output {
         match self.spool {
             Spool::Memory(more) => self.window_bytes.0.saturating_add(more.0),
             Spool::Off | Spool::Disk(_) => self.window_bytes.0,
+        }
+    }
+}
+
+/// How much of the refused lines is kept on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// A file of this size is followed by another.
+    pub file_bytes: ByteSize,
+    /// Files that are kept.
+    pub files: u64,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        Self {
+            file_bytes: ByteSize(8 << 20),
+            files: 4,
         }
     }
 }

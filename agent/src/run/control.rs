@@ -12,7 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::alarm::Alarm;
-use super::disk::Disk;
+use super::disk::{Disk, Work};
+use super::letters::Letters;
 use super::once::Once;
 use super::spools::Spools;
 use super::state::State;
@@ -23,7 +24,7 @@ use crate::account::Rotation;
 use crate::admin::StatusSource as _;
 use crate::base::count::Registry;
 use crate::base::time::{Clock, Mono};
-use crate::deliver::{Deliverer, HttpTransport};
+use crate::deliver::{Bodies, DeadQueue, Deliverer, HttpTransport};
 use crate::discover::{Event, Tree};
 use crate::guard;
 use crate::machine::MachineFiles;
@@ -52,6 +53,7 @@ struct Control {
     deliverer: Arc<Mutex<Deliverer>>,
     transport: HttpTransport,
     disk: Disk,
+    dead: Arc<DeadQueue>,
     unread: Unread,
     /// Positions of files that are gone were dropped.
     forgotten: bool,
@@ -99,15 +101,21 @@ pub(super) async fn control(
         &threads.control,
     ))));
     threads.ledger.on_change(bell.clone());
-    let spools = Spools::of(plan, &threads.outlets, &threads.ledger, &registry);
-    let path = state.positions_path();
-    let disk = Disk::start(path, spools, &mut threads, bell.clone(), &registry)?;
+    let dead = Arc::new(DeadQueue::default());
+    let letters = Letters::new(plan, Arc::clone(&dead), threads.clock, &registry);
+    let work = Work {
+        positions: state.positions_path(),
+        letters,
+        spools: Spools::of(plan, &threads.outlets, &threads.ledger, &registry),
+    };
+    let disk = Disk::start(work, &mut threads, bell.clone(), &registry)?;
     let deliverer = Arc::new(Mutex::new(Deliverer::new(
         plan,
         threads.outlets.clone(),
         &registry,
         seed(&threads),
-        crate::encode::recompose,
+        Bodies::ENCODED,
+        &dead,
     )));
     let status = Arc::new(Status::new(
         &threads,
@@ -137,6 +145,7 @@ pub(super) async fn control(
         deliverer,
         transport: HttpTransport::new(tokio::runtime::Handle::current(), bell, &plan.outputs),
         disk,
+        dead,
         unread: Unread::new(&registry),
         forgotten: false,
         status,
@@ -286,6 +295,9 @@ impl Control {
         let mut turn = self.turn_lanes(now);
         while turn.progress {
             turn = self.turn_lanes(self.threads.clock.mono());
+        }
+        if !self.dead.is_empty() {
+            self.disk.letters();
         }
         if self.threads.ledger.has_changed() || self.disk.has_failed() {
             self.positions_due

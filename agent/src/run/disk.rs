@@ -3,6 +3,7 @@
 //! ```text
 //! control: write(positions) -> [one job] -> disk: replace the file -> failed: control tries again
 //! gates:   requests, ended loans          -> disk: a turn of each spool
+//! lanes:   dead letters                   -> disk: the files of each output
 //! ```
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use anyhow::Context as _;
 use crossbeam_utils::sync::Parker;
 
 use super::health::Beating;
+use super::letters::Letters;
 use super::spools::Spools;
 use super::threads::{Threads, park};
 use crate::base::bell::Bell;
@@ -37,6 +39,15 @@ pub(super) struct Disk {
     done: mpsc::Receiver<()>,
 }
 
+/// What the thread has to do beside writing positions, and where those go.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// The positions file.
+    pub(super) positions: PathBuf,
+    pub(super) letters: Letters,
+    pub(super) spools: Spools,
+}
+
 struct Writer {
     path: PathBuf,
     ledger: Arc<Ledger>,
@@ -49,13 +60,12 @@ struct Writer {
 }
 
 impl Disk {
-    /// Starts the thread that writes the positions file at `path`, and keeps `spools`.
+    /// Starts the thread with its work.
     ///
     /// # Errors
     /// The system's: no thread is to be had.
     pub(super) fn start(
-        path: PathBuf,
-        spools: Spools,
+        work: Work,
         threads: &mut Threads,
         control: Bell,
         registry: &Registry,
@@ -64,7 +74,7 @@ impl Disk {
         let (sender, jobs) = mpsc::sync_channel(1);
         let unwritten = Arc::new(AtomicBool::new(false));
         let mut writer = Writer {
-            path,
+            path: work.positions.clone(),
             ledger: Arc::clone(&threads.ledger),
             clock: threads.clock,
             beat: threads.health.member("disk", || false),
@@ -81,7 +91,7 @@ impl Disk {
         let (parker, bell) = threads.disk();
         thread::Builder::new()
             .name("disk".to_owned())
-            .spawn(move || writer.run(spools, &parker, &jobs, &tell))
+            .spawn(move || writer.run(work, &parker, &jobs, &tell))
             .context("start the disk thread")?;
         Ok(Self {
             jobs: sender,
@@ -99,6 +109,11 @@ impl Disk {
         sent
     }
 
+    /// Has the dead letters written that wait, soon.
+    pub(super) fn letters(&self) {
+        self.bell.ring();
+    }
+
     /// Whether a write has failed since the last call.
     #[must_use]
     pub(super) fn has_failed(&self) -> bool {
@@ -114,12 +129,12 @@ impl Disk {
             self.done.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
         };
         let mut job = positions;
-        while let Some(positions) = job.take() {
-            if let Err(TrySendError::Full(positions)) = self.jobs.try_send(positions) {
+        while let Some(last) = job.take() {
+            if let Err(TrySendError::Full(last)) = self.jobs.try_send(last) {
                 if !wait() {
                     return false;
                 }
-                job = Some(positions);
+                job = Some(last);
             }
             self.bell.ring();
         }
@@ -139,15 +154,22 @@ impl Disk {
 impl Writer {
     fn run(
         &mut self,
-        mut spools: Spools,
+        work: Work,
         parker: &Parker,
         jobs: &mpsc::Receiver<Snapshot>,
         tell: &mpsc::SyncSender<()>,
     ) {
+        let Work {
+            mut letters,
+            mut spools,
+            ..
+        } = work;
         spools.take_up();
         loop {
             self.beat.turn();
             let job = jobs.try_recv();
+            // First: a position says that its rejected lines lie here.
+            letters.drain();
             if let Ok(positions) = &job {
                 self.write(positions);
                 let _ = tell.try_send(());

@@ -18,6 +18,7 @@ mod control;
 mod descriptors;
 mod disk;
 mod health;
+pub mod letters;
 mod once;
 mod spools;
 mod state;
@@ -61,6 +62,7 @@ pub fn run(plan: Plan, options: Options) -> anyhow::Result<bool> {
         .enable_all()
         .build()
         .context("start the control thread's runtime")?;
+    letters::prepare(&plan);
     let listener = plan.admin.map(listen).transpose()?;
     let attached = threads::Attached::new(&plan, options)?;
     let guard = if plan.privileges.drop {

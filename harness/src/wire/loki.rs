@@ -36,10 +36,24 @@ pub struct Line {
     /// Its text.
     #[prost(string, tag = "2")]
     pub line: String,
+    /// Structured metadata.
+    #[prost(message, repeated, tag = "3")]
+    pub metadata: Vec<Pair>,
+}
+
+/// A pair of structured metadata.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Pair {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its value.
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 /// `google.protobuf.Timestamp`.
-#[derive(Clone, PartialEq, Eq, Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Timestamp {
     /// Seconds since 1970.
     #[prost(int64, tag = "1")]

@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 
 use crate::books::{Books, Id};
 use crate::world::World;
-use crate::writer::{Generation, Writer, line};
+use crate::writer::{Generation, Kind, Writer, line};
 
 /// A record of which lines are still to be written.
 #[derive(Debug)]
@@ -36,7 +36,10 @@ impl Writer {
             stream,
             seq,
         };
-        let text = format!("seq={seq} {words}");
+        let text = match self.kind {
+            Kind::Json => format!("{{\"seq\":{seq},\"m\":\"{words}\"}}"),
+            Kind::Plain | Kind::Blocks => format!("seq={seq} {words}"),
+        };
         books.record(id, &text, [true; 2], lines);
         let rest = text.into_bytes();
         Open { id, rest }

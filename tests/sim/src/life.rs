@@ -23,7 +23,7 @@ use tailwake::base::files::Files;
 use tailwake::base::outputs::OutputId;
 use tailwake::base::pool::Pool;
 use tailwake::base::time::{Mono, Timestamp};
-use tailwake::deliver::Deliverer;
+use tailwake::deliver::{Bodies, DeadQueue, Deliverer, Letter};
 use tailwake::discover::{Event, Tree};
 use tailwake::encode::{Outlet, Worker};
 use tailwake::ledger::positions::{Positions, Snapshot};
@@ -117,6 +117,8 @@ pub(crate) struct Life {
     /// What did not fit into a reader's queue.
     behind: VecDeque<Event>,
     deliverer: Deliverer,
+    /// What the disk thread would write.
+    dead: Arc<DeadQueue>,
     transport: SimTransport,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) outlets: Vec<Arc<Outlet>>,
@@ -226,13 +228,21 @@ impl Life {
             }
         };
         let eyes = ears.into_iter().enumerate().map(eye).collect();
-        let recompose = tailwake::encode::recompose;
+        let dead = Arc::new(DeadQueue::default());
         let mut life = Self {
             world: world.clone(),
             trace: trace.clone(),
             tree: Tree::new(plan, "node", &registry),
             behind: VecDeque::new(),
-            deliverer: Deliverer::new(plan, outlets.clone(), &registry, rng.next(), recompose),
+            deliverer: Deliverer::new(
+                plan,
+                outlets.clone(),
+                &registry,
+                rng.next(),
+                Bodies::ENCODED,
+                &dead,
+            ),
+            dead,
             transport: Net::connect(net, control.bell()),
             control,
             ledger,
@@ -385,6 +395,11 @@ impl Life {
             count.files.add(lost.files);
             count.bytes.add(lost.bytes);
         }
+    }
+
+    /// The dead letters since the last call, as the disk thread would take them.
+    pub(crate) fn letters(&self) -> Vec<Letter> {
+        std::iter::from_fn(|| self.dead.take()).collect()
     }
 
     /// The sum of a metric's series that begin so.

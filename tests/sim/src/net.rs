@@ -84,7 +84,10 @@ impl Net {
     pub(crate) fn change_mood(&mut self, trace: &Trace) {
         let at = self.rng.place(OUTPUTS);
         let moods = [Mood::Well, Mood::Busy, Mood::Down, Mood::Odd];
-        let mood = moods[self.rng.place(moods.len())];
+        let mut mood = moods[self.rng.place(moods.len())];
+        if mood == Mood::Busy && self.rng.clone().chance(40) {
+            mood = Mood::Picky;
+        }
         self.servers[at].mood = mood;
         trace.say(|| format!("net: server {at} is {mood:?}"));
     }
@@ -162,7 +165,7 @@ impl Net {
         let own = |ending: &Ending| (ending.life, ending.id) == (flying.life, id);
         let known = self.endings.iter().position(own);
         let late = known.is_none_or(|place| self.endings[place].at <= now);
-        let handled = self.servers[output].handle(&flying.call, late, books)?;
+        let handled = self.servers[output].handle(&flying.call, (now, late), books)?;
         let answer = handled.answer;
         self.trace.say(|| {
             let short = |ids: &[Id]| -> Vec<_> {

@@ -113,10 +113,15 @@ impl Node {
 
     /// A pod of one container that runs at once, with an empty file; gives its number.
     pub(crate) fn run_pod(&mut self, pod: &str, books: &mut Books) -> usize {
+        self.run_pod_of(Kind::Plain, pod, books)
+    }
+
+    /// The same, whose lines are of this kind.
+    pub(crate) fn run_pod_of(&mut self, kind: Kind, pod: &str, books: &mut Books) -> usize {
         let number = self.pods.len();
         let directory = self.root.join(format!("work_{pod}_0a-{number}"));
         let container = books.container("work", pod, "app");
-        let mut writer = Writer::new(container, Kind::Plain, &directory.join("app"));
+        let mut writer = Writer::new(container, kind, &directory.join("app"));
         self.world.make_directory(&directory);
         self.world.make_directory(writer.directory());
         writer.open(&self.world, &self.trace);

@@ -3,13 +3,17 @@
 //!
 //! ```text
 //! body -> harness::wire (shares no code with the agent's encoders) -> items
-//!   mood: well | busy | odd -> what is stored, and the answer
+//!   mood: well | busy | odd | picky -> what is stored, and the answer
 //! ```
 //!
 //! 1. A body that does not decode fails the run.
-//! 2. 2xx means stored; a refused request stores nothing; a bulk stores each item by its own status.
-//! 3. An item that is refused for good is rare, and excused in the books.
+//! 2. 2xx means stored; a bulk stores each item by its own status; a picky Loki stores what its limits
+//!    let through (`harness::limits`), and any other refused request stores nothing.
+//! 3. An item that is refused for good is excused in the books. What is stored beside it may come again,
+//!    where Loki's words leave that open.
+//! 4. A picky bulk server refuses a log's own fields, and takes its text.
 
+use harness::limits::{self, Limits, Loki};
 use harness::wire::{self, Arrived};
 use serde_json::{Value, json};
 use tailwake::deliver::{Answer, Call};
@@ -30,7 +34,12 @@ pub(crate) enum Mood {
     Dead,
     /// It stores, and answers or carries answers badly.
     Odd,
+    /// It has limits, and refuses what is beyond them.
+    Picky,
 }
+
+/// A line with this in it is refused for good by a picky server, in words that nobody knows.
+pub(crate) const SPOILT: &str = "SPOILT";
 
 /// What became of a call at the server.
 #[derive(Debug)]
@@ -42,8 +51,13 @@ pub(crate) struct Handled {
     pub(crate) stored: Vec<Id>,
 }
 
-/// A body's items, each with its records.
-type Items = Vec<Vec<Id>>;
+/// An item of a body.
+struct Item {
+    ids: Vec<Id>,
+    /// A document that bears a log's own fields.
+    merged: bool,
+    spoilt: bool,
+}
 
 /// One server.
 #[derive(Debug)]
@@ -52,6 +66,9 @@ pub(crate) struct Server {
     pub(crate) mood: Mood,
     /// Larger requests are answered with 413.
     items_max: usize,
+    /// What it is picky about.
+    pub(crate) limits: Limits,
+    loki: Loki,
     rng: Rng,
 }
 
@@ -59,26 +76,39 @@ impl Server {
     /// The server of this output.
     pub(crate) fn new(output: usize, mut rng: Rng) -> Self {
         let items_max = if rng.chance(30) { 3 } else { usize::MAX };
+        // Its own numbers: what it is picky about moves nothing else of a seed.
+        let mut own = rng.clone();
+        let limits = Limits {
+            line_bytes: own.chance(50).then_some(100),
+            stream_rate: own.chance(50).then_some((2_000, 2_000)),
+            whole_stream: true,
+            streams: own.chance(30).then_some(3),
+            rate: own.chance(30).then_some((20_000, 4_000)),
+            unknown: Some(SPOILT.to_owned()),
+            ..Limits::default()
+        };
         Self {
             output,
             mood: Mood::Well,
             items_max,
+            limits,
+            loki: Loki::default(),
             rng,
         }
     }
 
-    /// Takes a call; `late` = its agent has given it up and sent it again.
+    /// Takes a call at a time in milliseconds; `late` = its agent has given it up and sent it again.
     pub(crate) fn handle(
         &mut self,
         call: &Call,
-        late: bool,
+        (now, late): (u64, bool),
         books: &mut Books,
     ) -> Result<Handled, String> {
         let items = self.decode(call, books)?;
         if late {
             items
                 .iter()
-                .for_each(|ids| books.may_repeat(ids, self.output));
+                .for_each(|item| books.may_repeat(&item.ids, self.output));
         }
         if items.is_empty() {
             return Err(format!("an empty request: {call:?}"));
@@ -86,25 +116,19 @@ impl Server {
         // A lone item is never too large: it would be given up.
         if items.len() > self.items_max {
             let mut refused = refused(413, None);
-            refused.seen = items.into_iter().flatten().collect();
+            refused.seen = items.into_iter().flat_map(|item| item.ids).collect();
             return Ok(refused);
         }
         if self.mood == Mood::Busy && self.rng.chance(60) {
             return Ok(self.refuse());
         }
         if self.output == 0 {
-            let stored: Vec<Id> = items.into_iter().flatten().collect();
-            self.store(&stored, books)?;
-            return Ok(Handled {
-                answer: answer(204, None, String::new()),
-                seen: Vec::new(),
-                stored,
-            });
+            return self.push(now, call, items, books);
         }
         self.bulk(items, books)
     }
 
-    fn decode(&self, call: &Call, books: &Books) -> Result<Items, String> {
+    fn decode(&self, call: &Call, books: &Books) -> Result<Vec<Item>, String> {
         let header = |name: &str| {
             let found = call.headers.iter().find(|(have, _)| *have == name);
             found.map(|(_, value)| value.to_string())
@@ -117,7 +141,53 @@ impl Server {
             let plain = wire::inflate(header("content-encoding").as_deref(), &call.body);
             wire::bulk::decode("/_bulk", &plain.map_err(wrong)?).map_err(wrong)?
         };
-        arrived.iter().map(|arrived| books.read(arrived)).collect()
+        let item = |arrived: &Arrived| {
+            Ok(Item {
+                ids: books.read(arrived)?,
+                merged: arrived.merged,
+                spoilt: arrived.text.contains(SPOILT),
+            })
+        };
+        arrived.iter().map(item).collect()
+    }
+
+    /// A push, by the limits that Loki has in this mood.
+    fn push(
+        &mut self,
+        now: u64,
+        call: &Call,
+        items: Vec<Item>,
+        books: &mut Books,
+    ) -> Result<Handled, String> {
+        self.loki.limits = match self.mood {
+            Mood::Picky => self.limits.clone(),
+            Mood::Well | Mood::Busy | Mood::Down | Mood::Dead | Mood::Odd => Limits::default(),
+        };
+        let push = limits::read(&call.body).map_err(|error| error.to_string())?;
+        // Long after the lines' own time.
+        let now_ns = 1_900_000_000_000_000_000 + now * 1_000_000;
+        let verdict = self.loki.push(now_ns, &push);
+        let (mut stored, mut seen) = (Vec::new(), Vec::new());
+        for (at, item) in items.into_iter().enumerate() {
+            if verdict.stored[at] {
+                self.store(&item.ids, books)?;
+                stored.extend(item.ids);
+            } else {
+                if verdict.refused[at] {
+                    books.excuse(&item.ids, self.output);
+                }
+                seen.extend(item.ids);
+            }
+        }
+        if verdict.status != 204 {
+            // What is said leaves open what else is stored.
+            books.may_repeat(&stored, self.output);
+        }
+        Ok(Handled {
+            answer: answer(verdict.status, None, verdict.words),
+            seen,
+            stored,
+        })
     }
 
     /// A whole request is refused.
@@ -137,21 +207,25 @@ impl Server {
         ids.try_for_each(|id| books.store(*id, self.output))
     }
 
-    fn bulk(&mut self, items: Items, books: &mut Books) -> Result<Handled, String> {
+    fn bulk(&mut self, items: Vec<Item>, books: &mut Books) -> Result<Handled, String> {
         let (mut stored, mut said, mut errors) = (Vec::new(), Vec::new(), false);
-        let few = self.mood == Mood::Busy;
-        for ids in items {
+        let (few, picky) = (self.mood == Mood::Busy, self.mood == Mood::Picky);
+        for item in items {
+            let (ids, refuses) = (item.ids, item.merged || item.spoilt);
             let status = match self.rng.below(100) {
                 _ if books.has(&ids, self.output) && self.rng.chance(50) => 409,
+                _ if picky && refuses && !books.has(&ids, self.output) => 400,
                 0..20 if few => 429,
                 20..25 if few => 503,
                 25 if few => 400,
                 _ => 201,
             };
-            said.push(item(status));
+            said.push(outcome(status));
             errors |= status != 201;
             match status {
                 201 => self.store(&ids, books)?,
+                // It comes again as text, after others.
+                400 if item.merged => books.may_be_late(&ids, self.output),
                 400 => books.excuse(&ids, self.output),
                 409 => {}
                 _ => books.may_be_late(&ids, self.output),
@@ -184,7 +258,7 @@ impl Server {
     }
 }
 
-fn item(status: u16) -> Value {
+fn outcome(status: u16) -> Value {
     let (kind, reason) = match status {
         201 => return json!({"create": {"status": 201}}),
         400 => ("document_parsing_exception", "failed to parse"),

@@ -54,7 +54,7 @@ struct Pending {
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) number: usize,
-    kind: Kind,
+    pub(crate) kind: Kind,
     pub(crate) directory: PathBuf,
     /// Oldest first; the last is written to.
     pub(crate) files: Vec<Generation>,

@@ -221,6 +221,8 @@ sections! {
         "auth": "map", "none", "Who the agent says it is, if the URL does not say it.";
         "headers": "map of name: value", "none",
             "Sent with every request, but for those that the agent sets itself; values are never printed.";
+        "dead_letters": "map, or `off`", "see below",
+            "What is kept in `state` of lines that the output has refused for good.";
     }
     /// TLS.
     TLS = "outputs.NAME.tls" {
@@ -278,6 +280,11 @@ sections! {
         "live_share": "number, 0 to 90", "0 (Loki), 50 (Elasticsearch)",
             "Percent of the bytes that what is new has while the backlog is sent; 0 = all in order. Loki refuses an entry that is an hour older than the newest of its stream.";
         "adopt": "name", "none", "An output that is no more: what its spool holds is sent by this one, which must be of the same kind.";
+    }
+    /// Dead letters.
+    DEAD_LETTERS = "outputs.NAME.dead_letters" {
+        "file_bytes": "size", "8MiB", "A file of this size is followed by another.";
+        "files": "number", "4", "Files that are kept; the oldest goes, counted.";
     }
     /// Retry.
     RETRY = "outputs.NAME.retry" {

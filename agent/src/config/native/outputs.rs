@@ -12,7 +12,8 @@ use crate::config::fields::{self, Fields};
 use crate::config::suggest;
 use crate::config::tree::{Key, Node, Value};
 use crate::plan::{
-    ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Spool, Template, TemplatePart,
+    DeadLetters, ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Spool, Template,
+    TemplatePart,
 };
 
 /// Compressed bytes that an output may hold, unless it says otherwise.
@@ -52,6 +53,7 @@ pub(super) fn output(key: &Key, node: &Node, report: &mut Report<'_>) -> Option<
         None => &[],
     };
     let http = http::settings(&map, urls, report);
+    let dead_letters = dead_letters(&map, report);
     Some(Output {
         name: key.text.clone(),
         kind: kind?,
@@ -62,6 +64,7 @@ pub(super) fn output(key: &Key, node: &Node, report: &mut Report<'_>) -> Option<
         retry,
         timeout_ms,
         http,
+        dead_letters,
     })
 }
 
@@ -86,6 +89,34 @@ fn kind(map: &Fields<'_>, key: &Key, report: &mut Report<'_>) -> Option<OutputKi
             None
         }
     }
+}
+
+fn dead_letters(map: &Fields<'_>, report: &mut Report<'_>) -> Option<DeadLetters> {
+    let default = DeadLetters::default();
+    let Some(node) = map.get("dead_letters") else {
+        return Some(default);
+    };
+    if let Value::Text { text, .. } = &node.value {
+        if text == "off" {
+            return None;
+        }
+        report.error(
+            node.span,
+            format!(
+                "`dead_letters` takes a map or `off`, not `{}`",
+                node.shown()
+            ),
+            "write `dead_letters: off`, or `dead_letters: {file_bytes: 8MiB, files: 4}`",
+        );
+        return Some(default);
+    }
+    let map = Fields::open(node, &keys::DEAD_LETTERS, report);
+    let file_bytes = map.size("file_bytes", default.file_bytes, 4 << 10..=1 << 30, report);
+    let files = map.number("files", 1..=1_000, report);
+    Some(DeadLetters {
+        file_bytes,
+        files: files.unwrap_or(default.files),
+    })
 }
 
 fn retry(node: &Node, report: &mut Report<'_>) -> Retry {

@@ -38,6 +38,7 @@ pub(super) fn output(url: &str) -> Output {
         batch_bytes: ByteSize(1 << 20),
         linger_ms: 100,
         window_bytes: ByteSize(1 << 20),
+        dead_letters: None,
         spool: crate::plan::Spool::Off,
         retry: Retry::default(),
         timeout_ms: 10_000,

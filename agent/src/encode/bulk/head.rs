@@ -17,7 +17,12 @@ use crate::stage::{Record, Stream};
 use crate::ticket::Source;
 
 /// The version of the Elastic Common Schema that `ecs` follows.
-pub(super) const ECS: &[u8] = b",\"ecs\":{\"version\":\"8.11.0\"}";
+pub(in super::super) const ECS: &[u8] = b",\"ecs\":{\"version\":\"8.11.0\"}";
+
+/// Members that a document of ours begins with, as far as there are any, and `ecs` with [`ECS`]; a log's
+/// own never bear these names (`collides`). What follows them is the log's.
+pub(in super::super) const OWN_MEMBERS: [&str; 5] =
+    ["@timestamp", "stream", "kubernetes", "log", "labels"];
 
 /// Members of our `log` and `kubernetes` objects: a body's key that is one of them, stands below one
 /// or above one cannot stand beside them. `log.level` can.

@@ -27,6 +27,7 @@ use hashbrown::HashMap;
 
 use self::action::Actions;
 use self::head::Head;
+pub(super) use self::head::{ECS, OWN_MEMBERS};
 pub(crate) use self::names::Names;
 use super::compress::{Compressor, Error};
 use super::outlet::Outlet;
@@ -173,7 +174,7 @@ impl Bulk {
         }
         raw.push(b'}');
         if shape.fields == FieldShape::Ecs && !names_its_schema(record, &shape.json) {
-            raw.extend_from_slice(head::ECS);
+            raw.extend_from_slice(ECS);
         }
         if record.labels.is_empty() && record.structured.is_empty() {
             raw.extend_from_slice(&head.labels);

@@ -430,6 +430,14 @@ impl Page<'_> {
         self.line(6, format!("max: {}", duration(output.retry.max_ms)));
         self.line(4, format!("timeout: {}", duration(output.timeout_ms)));
         self.http(&output.http);
+        match output.dead_letters {
+            None => self.line(4, "dead_letters: off"),
+            Some(kept) => {
+                self.line(4, "dead_letters:");
+                self.line(6, format!("file_bytes: {}", kept.file_bytes));
+                self.line(6, format!("files: {}", kept.files));
+            }
+        }
     }
 
     fn spool(&mut self, spool: &Spool) {

@@ -161,8 +161,10 @@ proptest! {
                 open = after(piece, open_tail, open);
                 start += piece.len() as u64;
                 let most = open.kept_bytes(max + HEAD_BYTES as u64);
+                // Texts: what a record is beside its text, of which two may be held, is not reckoned.
+                let beside = 2 * size_of::<crate::stage::held::Held>() as u64;
                 let kept = bench.machine.held_bytes();
-                prop_assert!(kept <= most, "{kept} of {most}: {open:?}");
+                prop_assert!(kept <= most + beside, "{kept} of {most}: {open:?}");
             }
         }
     }

@@ -5,11 +5,12 @@
 //! ```
 //!
 //! 1. Each names its row of the list of faults; rows that no simulation can show (those of a disk
-//!    queue, and of single answers, which the units cover) are not here.
+//!    queue) are not here.
 //! 2. A scenario ends as [`Script::end`] demands; what it adds is said in its first lines.
 
 mod content;
 mod ends;
+mod refused;
 mod rotation;
 mod script;
 mod state;
@@ -112,6 +113,16 @@ pub const ALL: &[Scenario] = &[
         state::stored_too_early,
     ),
     usual("R20", "a start with a large backlog", state::backlog),
+    usual(
+        "R21",
+        "a bulk of which some items are refused",
+        refused::bulk_items,
+    ),
+    usual(
+        "R22",
+        "Loki's refusals: lines, streams, rates, and no answer",
+        refused::push_limits,
+    ),
     usual("R24", "pods come and go, names come again", ends::churn),
     swept(
         "R25",

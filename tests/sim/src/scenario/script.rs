@@ -6,13 +6,15 @@
 
 use std::path::{Path, PathBuf};
 
+use harness::limits::Limits;
+
 use crate::books::OUTPUTS;
 use crate::hand::{Open, gzip};
 use crate::rng::Rng;
 use crate::run::{Sim, Summary};
-use crate::servers::Mood;
+use crate::servers::{Mood, SPOILT};
 use crate::world::{Ills, Key, Weather};
-use crate::writer::Writer;
+use crate::writer::{Kind, Writer};
 
 /// A file is opened at once; this is far more.
 const OPEN_MS: u64 = 2_000;
@@ -83,6 +85,14 @@ impl Script {
     pub(crate) fn pod(&mut self) -> Log {
         let name = format!("web.{}", self.targets.len());
         self.pod_named(&name)
+    }
+
+    /// A pod whose lines are JSON.
+    pub(crate) fn json_pod(&mut self) -> Log {
+        let name = format!("web.{}", self.targets.len());
+        self.targets.push(0);
+        let sim = &mut self.sim;
+        Log(sim.node.run_pod_of(Kind::Json, &name, &mut sim.books))
     }
 
     /// A pod of this name.
@@ -380,6 +390,68 @@ impl Script {
     /// A server's mood changes.
     pub(crate) fn mood(&mut self, output: usize, mood: Mood) {
         self.sim.net.borrow_mut().servers[output].mood = mood;
+    }
+
+    /// What a picky server is picky about from now on.
+    pub(crate) fn limits(&mut self, output: usize, limits: Limits) {
+        self.sim.net.borrow_mut().servers[output].limits = limits;
+    }
+
+    /// Records that a picky server refuses for good.
+    pub(crate) fn spoil(&mut self, log: Log, records: usize) {
+        for _ in 0..records {
+            let stream = self.rng.place(2);
+            let open = self.begin(log, stream, SPOILT, 1);
+            self.finish(log, open);
+        }
+    }
+
+    /// Until everything has arrived, for so many milliseconds at the most.
+    pub(crate) fn settle_all(&mut self, ms: u64) -> Result<(), String> {
+        for _ in 0..ms / 50 {
+            self.run(50)?;
+            if self.sim.books.unheld() == 0 {
+                return Ok(());
+            }
+        }
+        self.arrived("after the limits")
+    }
+
+    /// Demands that what the server has refused for good is counted as rejected by line, and lies with
+    /// the dead letters, each line once.
+    pub(crate) fn rejected(&mut self, output: usize) -> Result<(), String> {
+        // The last answer is on its way.
+        self.run(2_000)?;
+        let name = crate::books::NAMES[output];
+        let excused = self.sim.books.counts.excused;
+        let metric = format!("tailwake_rejected_lines_total{{output=\"{name}\"");
+        self.is("rejected lines", self.metric(&metric), excused)?;
+        let letters = self.sim.life.as_ref().map(|life| life.letters());
+        let letters = letters.unwrap_or_default();
+        let lines: u64 = letters.iter().map(|letter| u64::from(letter.lines)).sum();
+        self.is("lines of dead letters", lines, excused)?;
+        self.is(
+            "rejected lines, a scenario of some",
+            u64::from(excused > 0),
+            1,
+        )?;
+        let texts: std::collections::BTreeSet<_> = letters
+            .iter()
+            .map(|letter| (&letter.line.labels, &letter.line.text))
+            .collect();
+        self.is(
+            "different dead letters",
+            texts.len() as u64,
+            letters.len() as u64,
+        )?;
+        self.excused = excused;
+        Ok(())
+    }
+
+    /// Whether the output takes lines: it is neither detached nor full.
+    pub(crate) fn has_room(&self, output: usize) -> bool {
+        let outlet = self.sim.life.as_ref().map(|life| &life.outlets[output]);
+        outlet.is_some_and(|outlet| outlet.has_room() && !outlet.is_detached())
     }
 
     /// Both servers' mood changes.

@@ -1,5 +1,7 @@
 //! Answers as real servers gave them, shortened where only length was cut.
 
+#![expect(clippy::panic, reason = "tests")]
+
 use bytes::Bytes;
 
 use super::*;
@@ -20,53 +22,70 @@ fn retry(reason: Reason) -> Verdict {
     }
 }
 
+/// The words are `said`'s; here is what a status makes of them.
 #[test]
 fn loki_answers() {
-    let too_long = "max entry size '1024' bytes exceeded for stream '{app=\"long\"}' while adding \
-                    an entry with length '1025' bytes\n";
-    let stream_rate = "entry with timestamp 2026-11-23 02:15:36 +0000 UTC ignored, reason: 'Per \
-                       stream rate limit exceeded (limit: 1KB/sec)', total ignored: 2 out of 2";
+    let stream = "entry with timestamp 2026-11-23 02:15:36 +0000 UTC ignored, reason: 'Per stream rate \
+                  limit exceeded (limit: 1KB/sec) while', user 'fake', total ignored: 1 out of 2 for \
+                  stream: {a=\"b\"}";
+    let said = |have: &Verdict| matches!(have, Verdict::Said { .. });
+    for (status, body) in [
+        (
+            400,
+            "max entry size '1' bytes exceeded for stream '{a=\"b\"}' while adding an entry with length '2' bytes\n",
+        ),
+        (400, "couldn't parse labels: 1:6: parse error"),
+        (400, "snappy: corrupt input\n"),
+        (422, "error at least one valid stream is required"),
+        (429, stream),
+        (
+            429,
+            "ingestion rate limit exceeded for user fake (limit: 10 bytes/sec) while attempting to ingest '1' lines totaling '20' bytes",
+        ),
+        (
+            429,
+            "maximum active stream limit exceeded when trying to create stream {a=\"b\"}, reduce",
+        ),
+        (
+            500,
+            "failed to create stream: no schema config found for time 0",
+        ),
+    ] {
+        let have = judge(Sink::Loki, 2, &answer(status, body));
+        assert!(said(&have.verdict), "{status} {body}: {have:?}");
+        assert!(!have.text.is_empty());
+    }
+    let large = "rpc error: code = ResourceExhausted desc = grpc: received message larger than max (2 vs 1)";
     for (status, body, want) in [
         (204, "", Verdict::Delivered),
         (200, "", Verdict::Delivered),
-        (400, too_long, Verdict::Rejected(Reason::BadRequest)),
+        (260, "ingestion blocked for user 't'", retry(Reason::Denied)),
         (
             400,
-            "couldn't parse labels: 1:6: parse error",
-            Verdict::Rejected(Reason::BadRequest),
+            "tenant ID 'a/b' contains unsupported character '/'",
+            retry(Reason::Setup),
         ),
+        (400, "mime: no media type", retry(Reason::Setup)),
         (
             400,
-            "snappy: corrupt input\n",
-            Verdict::Rejected(Reason::BadRequest),
-        ),
-        (
-            422,
-            "error at least one valid stream is required",
-            Verdict::Rejected(Reason::BadRequest),
+            "ingestion blocked for user 't' until",
+            retry(Reason::Setup),
         ),
         (401, "no org id\n", retry(Reason::Denied)),
         (403, "", retry(Reason::Denied)),
         (404, "404 page not found", retry(Reason::NotFound)),
         (405, "", retry(Reason::Unexpected)),
-        (
-            413,
-            "request body too large: 306035 vs 200000",
-            Verdict::Halve(Reason::TooLarge),
-        ),
-        (
-            429,
-            "ingestion rate limit exceeded for user fake",
-            retry(Reason::Busy),
-        ),
-        (429, stream_rate, retry(Reason::Busy)),
-        (
-            429,
-            "maximum active stream limit exceeded",
-            retry(Reason::Busy),
-        ),
+        (413, "", Verdict::Halve(Reason::TooLarge)),
+        (400, large, Verdict::Halve(Reason::TooLarge)),
+        (500, large, Verdict::Halve(Reason::TooLarge)),
+        (429, "slow down", retry(Reason::Busy)),
         (
             500,
+            "at least 1 live replicas required, could only find 0",
+            retry(Reason::ServerError),
+        ),
+        (
+            503,
             "no schema config found for time 0",
             retry(Reason::ServerError),
         ),
@@ -151,19 +170,19 @@ fn bulk_items_are_judged_one_by_one() {
             400,
             "document_parsing_exception",
             parsing,
-            Fate::Rejected(Reason::BadItem),
+            Fate::Plain(Reason::BadItem),
         ),
         (
             400,
             "mapper_parsing_exception",
             "",
-            Fate::Rejected(Reason::BadItem),
+            Fate::Plain(Reason::BadItem),
         ),
         (
             400,
             "illegal_argument_exception",
             "pipeline",
-            Fate::Rejected(Reason::BadItem),
+            Fate::Plain(Reason::BadItem),
         ),
         (
             400,
@@ -217,15 +236,17 @@ fn bulk_items_are_judged_one_by_one() {
         let bad = item(status, kind, reason);
         let body = format!(r#"{{"errors":true,"items":[{bad},{{"index":{{"status":201}}}}]}}"#);
         let have = judge(Sink::Bulk, 2, &answer(200, &body));
-        let fates = vec![want, Fate::Delivered];
+        let Verdict::Items { fates, words, .. } = &have.verdict else {
+            panic!("{have:?}");
+        };
+        assert_eq!(*fates, [want, Fate::Delivered], "{status} {kind}");
+        let may_be_rejected = matches!(want, Fate::Plain(_) | Fate::RetryBounded(_));
         assert_eq!(
-            have.verdict,
-            Verdict::Items {
-                fates,
-                after_ms: None
-            },
-            "{status} {kind}"
+            words[0].is_some(),
+            may_be_rejected,
+            "its own words: {words:?}"
         );
+        assert_eq!(words[1], None);
         assert!(
             want == Fate::Delivered || have.text.contains(kind),
             "{}",
@@ -259,14 +280,8 @@ fn a_bulk_answer_that_cannot_be_trusted_means_again() {
 fn an_item_error_may_be_a_text() {
     let body = r#"{"errors":true,"items":[{"create":{"status":400,"error":"Mapper[é]"}}]}"#;
     let have = judge(Sink::Bulk, 1, &answer(200, body));
-    let fates = vec![Fate::Rejected(Reason::BadItem)];
-    assert_eq!(
-        have.verdict,
-        Verdict::Items {
-            fates,
-            after_ms: None
-        }
-    );
+    assert!(matches!(&have.verdict, Verdict::Items { fates, .. }
+        if fates[..] == [Fate::Plain(Reason::BadItem)]));
     assert!(have.text.contains("Mapper[é]"));
 }
 
