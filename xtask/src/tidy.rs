@@ -24,7 +24,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("ledger", &["ticket"]),
     ("account", &["ledger", "ticket"]),
     ("wake", &["plan"]),
-    ("discover", &["plan", "ticket"]),
+    ("roster", &["plan", "ticket"]),
+    ("kube", &["plan", "roster"]),
+    ("discover", &["plan", "ticket", "roster"]),
     (
         "tail",
         &[
@@ -38,7 +40,7 @@ const TABLE: &[(&str, &[&str])] = &[
 
 /// Rooms that touch neither clock, thread, file nor socket.
 const PURE: &[&str] = &[
-    "plan", "line", "stage", "encode", "ticket", "ledger", "account",
+    "plan", "line", "stage", "encode", "ticket", "ledger", "account", "roster",
 ];
 
 /// What pure rooms may not name.

@@ -36,7 +36,7 @@ const SOURCES_MAX: usize = 10_000;
 const BODY_KEEP_BYTES: usize = 8 << 20;
 
 /// Members of our `log` and `kubernetes` objects; dotted keys of a body that name others are kept.
-const OURS: [&str; 8] = [
+const OURS: [&str; 12] = [
     "log.file",
     "log.offset",
     "log.cut",
@@ -45,6 +45,21 @@ const OURS: [&str; 8] = [
     "kubernetes.uid",
     "kubernetes.container",
     "kubernetes.node",
+    "kubernetes.owner",
+    "kubernetes.owner_kind",
+    "kubernetes.labels",
+    "kubernetes.annotations",
+];
+
+/// Fields of metadata that are members of `kubernetes`.
+const OF_META: [&str; 7] = [
+    "namespace",
+    "pod",
+    "uid",
+    "container",
+    "node",
+    "owner",
+    "owner_kind",
 ];
 
 /// One output's encoder: what is kept of sources, and its open bodies by place.
@@ -181,7 +196,7 @@ fn front(source: &Source, stream: Stream) -> Vec<u8> {
         push_json(&mut out, stream.name().as_bytes());
     }
     let mut open = false;
-    for name in ["namespace", "pod", "uid", "container", "node"] {
+    for name in OF_META {
         let Some(value) = source.meta.field(name).filter(|value| !value.is_empty()) else {
             continue;
         };
@@ -191,6 +206,10 @@ fn front(source: &Source, stream: Stream) -> Vec<u8> {
         push_json(&mut out, value.as_bytes());
         open = true;
     }
+    if let Some(facts) = source.meta.facts.as_deref().filter(|_| open) {
+        push_pod_map(&mut out, "labels", &facts.labels);
+        push_pod_map(&mut out, "annotations", &facts.annotations);
+    }
     if open {
         out.push(b'}');
     }
@@ -198,6 +217,26 @@ fn front(source: &Source, stream: Stream) -> Vec<u8> {
     push_json(&mut out, source.filename.as_bytes());
     out.extend_from_slice(b",\"offset\":");
     out
+}
+
+/// A pod's labels or annotations as a member of `kubernetes`, unless it has none.
+fn push_pod_map(out: &mut Vec<u8>, name: &str, list: &[(Arc<str>, Arc<str>)]) {
+    let pairs = list.iter();
+    let map: BTreeMap<String, &str> = pairs
+        .map(|(key, value)| (label_key(key), &**value))
+        .collect();
+    if map.is_empty() {
+        return;
+    }
+    out.push(b',');
+    push_json(out, name.as_bytes());
+    for (at, (key, value)) in map.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b":{" } else { b"," });
+        push_json(out, key.as_bytes());
+        out.push(b':');
+        push_json(out, value.as_bytes());
+    }
+    out.push(b'}');
 }
 
 fn source_labels(source: &Source) -> BTreeMap<String, &[u8]> {

@@ -10,6 +10,7 @@
 
 pub mod glob;
 pub mod input;
+pub mod kubernetes;
 pub mod memory;
 pub mod output;
 pub mod print;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 pub use glob::Glob;
 pub use input::{Input, InputKind, StartAt};
+pub use kubernetes::{Kubernetes, NameGlob, OnMissing};
 pub use output::{
     ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry, Template, TemplatePart,
 };
@@ -67,6 +69,12 @@ impl Plan {
         roots.sort();
         roots.dedup();
         roots
+    }
+
+    /// What is asked of the Kubernetes API, if anything: all inputs that ask, ask the same.
+    #[must_use]
+    pub fn kubernetes(&self) -> Option<&Kubernetes> {
+        self.inputs.iter().find_map(|input| input.kind.kubernetes())
     }
 
     /// Whether some stage holds multiline blocks.

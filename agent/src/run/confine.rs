@@ -2,7 +2,8 @@
 //!
 //! 1. The resolver reads its files at every look-up, and the directory of a linked one is listed
 //!    too, since it is replaced by renaming.
-//! 2. A file that is replaced by renaming in a directory that is not listed (`/etc` itself holds
+//! 2. So is the directory of what a kubeconfig names, and the mount of a pod's token.
+//! 3. A file that is replaced by renaming in a directory that is not listed (`/etc` itself holds
 //!    `shadow`) is refused until the next start.
 
 use std::path::{Path, PathBuf};
@@ -58,13 +59,20 @@ pub(super) fn confines(plan: &Plan) -> Confines {
     read.extend(RESOLVER.iter().filter_map(|file| linked_directory(file)));
     let named = AUTHORITY_VARIABLES.iter().filter_map(std::env::var_os);
     read.extend(named.map(PathBuf::from));
+    let reach = plan.kubernetes().map(crate::kube::reach);
+    read.extend(reach.iter().flat_map(|reach| reach.read.clone()));
     // A panic's backtrace names functions by it.
     read.extend(std::env::current_exe());
     Confines {
         read,
         roots: threads::roots(plan),
         state: plan.state.clone(),
-        ports: ports(plan),
+        ports: ports(plan).and_then(|mut ports| {
+            if let Some(reach) = reach {
+                ports.push(reach.port?);
+            }
+            Some(ports)
+        }),
     }
 }
 

@@ -12,8 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::alarm::Alarm;
-use super::disk::Disk;
+use super::disk::{Disk, Job};
 use super::once::Once;
+use super::pods::PodWatch;
 use super::state::State;
 use super::status::Status;
 use super::threads::{News, Threads};
@@ -52,6 +53,8 @@ struct Control {
     transport: HttpTransport,
     disk: Disk,
     unread: Unread,
+    /// Metadata of pods, where the plan asks for them.
+    pods: Option<PodWatch>,
     /// Positions of files that are gone were dropped.
     forgotten: bool,
     status: Arc<Status>,
@@ -90,15 +93,25 @@ pub(super) async fn control(
         registry,
     } = start;
     let (stop, stopped) = watch::channel(false);
-    let node = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
     let bell = crate::base::bell::Bell::new(Arc::new(super::threads::NotifyBell(Arc::clone(
         &threads.control,
     ))));
     threads.ledger.on_change(bell.clone());
-    let disk = Disk::start(state.positions_path(), &threads, bell.clone(), &registry)?;
+    let paths = (state.positions_path(), state.pods_path());
+    let disk = Disk::start(paths, &threads, bell.clone(), &registry)?;
+    let node = match plan.kubernetes() {
+        Some(asked) => crate::kube::node_name(asked),
+        None => {
+            let system = rustix::system::uname();
+            system.nodename().to_string_lossy().into_owned()
+        }
+    };
+    let mut tree = Tree::new(plan, &node, &registry);
+    if let Some(roster) = tree.roster() {
+        state.recall_pods(roster);
+    }
+    let pods = (plan.kubernetes())
+        .map(|asked| PodWatch::start(asked, bell.clone(), threads.clock, &registry));
     let deliverer = Arc::new(Mutex::new(Deliverer::new(
         plan,
         threads.outlets.clone(),
@@ -115,6 +128,7 @@ pub(super) async fn control(
             bytes: plan.limits.rotate_bytes.0,
             files: plan.limits.rotate_files,
         },
+        pods.as_ref().map(PodWatch::board),
     ));
     if let Some(listener) = listener {
         let source = Arc::clone(&status) as Arc<dyn crate::admin::StatusSource>;
@@ -127,7 +141,7 @@ pub(super) async fn control(
     }
     let files = MachineFiles::watching(plan.allowed_roots()).context("watch directories")?;
     let mut control = Control {
-        tree: Tree::new(plan, &node, &registry),
+        tree,
         inotify: watch_descriptor(files.descriptor()?)?,
         alarm: Alarm::new(),
         files,
@@ -136,6 +150,7 @@ pub(super) async fn control(
             .context("set up TLS")?,
         disk,
         unread: Unread::new(&registry),
+        pods,
         forgotten: false,
         status,
         positions_due: None,
@@ -154,6 +169,9 @@ pub(super) async fn control(
     };
     control.finish(plan.limits.grace_ms).await;
     let _ = stop.send(true);
+    if let Some(pods) = &mut control.pods {
+        pods.write_last(&mut control.tree, &control.disk);
+    }
     let positions = control.threads.ledger.snapshot();
     if !control.disk.end(positions, POSITIONS_PATIENCE) {
         tracing::error!(
@@ -194,13 +212,7 @@ impl Control {
     /// Hands discovery's news to the readers; what does not fit waits.
     fn tell(&mut self) {
         while let Some(event) = self.news.pop_front() {
-            let log = match &event {
-                Event::Found { source, .. }
-                | Event::Moved { source, .. }
-                | Event::Gone { source, .. }
-                | Event::Ended { source } => source.log,
-            };
-            let reader = log.0 as usize % self.threads.news.len();
+            let reader = event.source().log.0 as usize % self.threads.news.len();
             if let Err(event) = self.threads.news[reader].tell(event) {
                 self.news.push_front(event);
                 return;
@@ -244,6 +256,8 @@ impl Control {
         // event by now, and such a file is no unfound one.
         let heard = self.news.is_empty() && self.threads.news.iter().all(News::is_heard);
         let mut events = Vec::new();
+        let pods = self.pods.as_mut();
+        let pods = pods.and_then(|pods| pods.turn(&mut self.tree, &self.disk, now));
         let tree = self.tree.turn(&self.files, now, &mut events);
         let settled = heard && events.is_empty();
         self.news.extend(events);
@@ -251,8 +265,10 @@ impl Control {
         let behind = (!self.news.is_empty()).then(|| now.plus_ms(BEHIND_MS));
         let unfound = self.forget_unfound(settled, now);
         let lanes = self.deliver(now);
-        [tree.deadline, behind, unfound, lanes, self.positions_due]
+        let dues = [behind, unfound, lanes, self.positions_due];
+        [tree.deadline, pods]
             .into_iter()
+            .chain(dues)
             .flatten()
             .min()
     }
@@ -308,7 +324,7 @@ impl Control {
         let Some(positions) = self.threads.ledger.snapshot() else {
             return;
         };
-        if !self.disk.write(positions) {
+        if !self.disk.write(Job::Positions(positions)) {
             // The disk is behind by one write: what it would say now, it says in a second.
             self.threads.ledger.snapshot_failed();
             let now = self.threads.clock.mono();

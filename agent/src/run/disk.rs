@@ -1,7 +1,7 @@
 //! The disk thread: the one that waits for fsync. A sick disk stops nothing but itself.
 //!
 //! ```text
-//! control: write(positions) -> [one job] -> disk: replace the file -> failed: control tries again
+//! control: write(positions | pods) -> [one job] -> disk: replace the file -> failed: control tries again
 //! ```
 
 use std::path::PathBuf;
@@ -17,39 +17,52 @@ use super::health::Beating;
 use super::threads::Threads;
 use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
+use crate::base::files::Files as _;
 use crate::base::quiet::Quiet;
 use crate::base::time::{Clock as _, MachineClock};
 use crate::ledger::Ledger;
 use crate::ledger::positions::Snapshot;
 use crate::machine::MachineFiles;
 
+/// What is to be written.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// The positions file.
+    Positions(Snapshot),
+    /// What is known of this node's pods.
+    Pods(Vec<u8>),
+}
+
 /// The thread, as control has it.
 #[derive(Debug)]
 pub(super) struct Disk {
-    jobs: mpsc::SyncSender<Snapshot>,
+    jobs: mpsc::SyncSender<Job>,
     unwritten: Arc<AtomicBool>,
+    pods_unwritten: Arc<AtomicBool>,
     /// Told after each job, and gone with the thread.
     done: mpsc::Receiver<()>,
 }
 
 struct Writer {
     path: PathBuf,
+    pods_path: PathBuf,
     ledger: Arc<Ledger>,
     clock: MachineClock,
     beat: Beating,
     control: Bell,
     unwritten: Arc<AtomicBool>,
+    pods_unwritten: Arc<AtomicBool>,
     failed: Arc<Counter>,
     quiet: Quiet,
 }
 
 impl Disk {
-    /// Starts the thread that writes the positions file at `path`.
+    /// Starts the thread that writes the positions file at `path`, and the pods at `pods_path`.
     ///
     /// # Errors
     /// The system's: no thread is to be had.
     pub(super) fn start(
-        path: PathBuf,
+        (path, pods_path): (PathBuf, PathBuf),
         threads: &Threads,
         control: Bell,
         registry: &Registry,
@@ -57,13 +70,16 @@ impl Disk {
         // One job: control offers the newest positions again while the disk is behind.
         let (sender, jobs) = mpsc::sync_channel(1);
         let unwritten = Arc::new(AtomicBool::new(false));
+        let pods_unwritten = Arc::new(AtomicBool::new(false));
         let mut writer = Writer {
             path,
+            pods_path,
             ledger: Arc::clone(&threads.ledger),
             clock: threads.clock,
             beat: threads.health.member("disk", || false),
             control,
             unwritten: Arc::clone(&unwritten),
+            pods_unwritten: Arc::clone(&pods_unwritten),
             failed: registry.counter(
                 "tailwake_positions_write_errors_total",
                 "Positions writes that failed; tried again within a second.",
@@ -76,9 +92,12 @@ impl Disk {
             .name("disk".to_owned())
             .spawn(move || {
                 writer.beat.park(true);
-                while let Ok(positions) = jobs.recv() {
+                while let Ok(job) = jobs.recv() {
                     writer.beat.turn();
-                    writer.write(&positions);
+                    match job {
+                        Job::Positions(positions) => writer.write(&positions),
+                        Job::Pods(pods) => writer.write_pods(&pods),
+                    }
                     writer.beat.park(true);
                     let _ = tell.try_send(());
                 }
@@ -87,14 +106,21 @@ impl Disk {
         Ok(Self {
             jobs: sender,
             unwritten,
+            pods_unwritten,
             done,
         })
     }
 
-    /// Has the positions written soon; says no while the disk is behind.
+    /// Has it written soon; says no while the disk is behind.
     #[must_use]
-    pub(super) fn write(&self, positions: Snapshot) -> bool {
-        self.jobs.try_send(positions).is_ok()
+    pub(super) fn write(&self, job: Job) -> bool {
+        self.jobs.try_send(job).is_ok()
+    }
+
+    /// Whether a write of the pods has failed since the last call.
+    #[must_use]
+    pub(super) fn has_failed_pods(&self) -> bool {
+        self.pods_unwritten.swap(false, Ordering::AcqRel)
     }
 
     /// Whether a write has failed since the last call.
@@ -111,13 +137,13 @@ impl Disk {
             let left = until.saturating_duration_since(Instant::now());
             self.done.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
         };
-        let mut job = positions;
-        while let Some(positions) = job.take() {
-            if let Err(TrySendError::Full(positions)) = self.jobs.try_send(positions) {
+        let mut next = positions.map(Job::Positions);
+        while let Some(job) = next.take() {
+            if let Err(TrySendError::Full(job)) = self.jobs.try_send(job) {
                 if !wait() {
                     return false;
                 }
-                job = Some(positions);
+                next = Some(job);
             }
         }
         drop(self.jobs);
@@ -147,6 +173,19 @@ impl Writer {
                 "cannot write positions; tried again every second. Logs are read and delivered as \
                  before, but a restart now would send lines again: make room on the disk of \
                  `state`, or give the agent the right to write there");
+        }
+    }
+
+    /// What is known of pods: a restart without it waits for the API, and no line is lost.
+    fn write_pods(&mut self, pods: &[u8]) {
+        let written = MachineFiles::default().replace(&self.pods_path, pods);
+        let Err(error) = written else { return };
+        self.pods_unwritten.store(true, Ordering::Release);
+        if let Some(suppressed) = self.quiet.allow(self.clock.mono(), ("pods", error.kind())) {
+            tracing::warn!(path = %self.pods_path.display(), %error, suppressed,
+                "cannot write what is known of this node's pods; tried again. A restart now would wait \
+                 for the Kubernetes API: make room on the disk of `state`, or give the agent the right \
+                 to write there");
         }
     }
 }

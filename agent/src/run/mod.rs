@@ -19,6 +19,7 @@ mod descriptors;
 mod disk;
 mod health;
 mod once;
+mod pods;
 mod state;
 mod status;
 mod threads;
@@ -52,6 +53,9 @@ pub struct Options {
 /// What kept it from starting, with what was being done to what.
 pub fn run(plan: Plan, options: Options) -> anyhow::Result<bool> {
     descriptors::raise();
+    if let Some(asked) = plan.kubernetes() {
+        crate::kube::check(asked)?;
+    }
     let registry = Arc::new(Registry::default());
     let state = state::State::take(&plan.state, options.once_ms.is_some())?;
     let positions = state.load_positions(&registry);

@@ -399,7 +399,7 @@ impl Life {
             return self.behind.clear();
         }
         while let Some(event) = self.behind.pop_front() {
-            let reader = log_of(&event) as usize % self.eyes.len();
+            let reader = event.source().log.0 as usize % self.eyes.len();
             let eye = &mut self.eyes[reader];
             if eye.news.len() >= self.news_max {
                 return self.behind.push_front(event);
@@ -552,15 +552,6 @@ const ITEM_BYTES: u64 = 450;
 /// The longest record with what an encoder puts around it, in bytes.
 const RECORD_BYTES: u64 = 2_000;
 
-fn log_of(event: &Event) -> u32 {
-    match event {
-        Event::Found { source, .. }
-        | Event::Moved { source, .. }
-        | Event::Gone { source, .. }
-        | Event::Ended { source } => source.log.0,
-    }
-}
-
 fn fed(feed: &Feed) -> String {
     match feed {
         Feed::Chunk(chunk) => format!("{:?} open {}", chunk.ticket, chunk.open_tail),
@@ -576,6 +567,7 @@ fn said(event: &Event) -> String {
         Event::Found { path, .. } => format!("found {}", path.display()),
         Event::Moved { to, .. } => format!("moved to {}", to.display()),
         Event::Gone { path, .. } => format!("gone {}", path.display()),
+        Event::Changed { source } => format!("changed {} {:?}", source.key, source.standing),
         Event::Ended { source } => format!("ended {}", source.key),
     }
 }

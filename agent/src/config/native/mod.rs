@@ -10,6 +10,7 @@
 mod graph;
 mod inputs;
 pub mod keys;
+mod kubernetes;
 mod names;
 mod outputs;
 mod selector;
@@ -115,6 +116,8 @@ pub(super) fn lower(root: &Node, report: &mut Report<'_>) -> Plan {
     refuse_unused(sources, outputs, &graph, report);
     if report.count() == 0 {
         refuse_small_windows(outputs, &plan, report);
+        kubernetes::refuse_apart(sources, &plan, report);
+        kubernetes::refuse_untaken(outputs, &plan, report);
         refuse_too_large(&map, &plan, report);
     }
     plan
