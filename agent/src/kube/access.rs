@@ -68,6 +68,8 @@ fn refuse_programs(access: &AuthInfo) -> Result<(), String> {
 /// An error with its causes: those of kube name the file or the cause in the last of them.
 pub(super) fn all(error: &dyn std::error::Error) -> String {
     let mut said = error.to_string();
+    // Kube's name for whatever its layers have to say.
+    said = said.trim_start_matches("ServiceError: ").to_owned();
     let mut next = error.source();
     while let Some(cause) = next {
         let cause_said = cause.to_string();

@@ -103,19 +103,24 @@ impl Roster {
         self.heard
     }
 
-    /// How many pods are known, and how many of those opted out.
+    /// How many pods are known.
     #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
-        let shut = self.pods.values().filter(|pod| pod.shut).count();
-        (self.pods.len(), shut)
+    pub fn len(&self) -> usize {
+        self.pods.len()
     }
 
-    /// Whether the API names none of the pods that have directories here, though there are some: then
-    /// it was asked for another node's.
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty()
+    }
+
+    /// Whether none of the pods that have directories here is known, though there are some: then the API
+    /// was asked for another node's.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
-        let named = |uid: &Arc<str>| self.pods.get(uid).is_some_and(|pod| pod.api.is_some());
-        self.heard.is_some() && !self.there.is_empty() && !self.there.keys().any(named)
+        let known = |uid: &Arc<str>| self.pods.contains_key(uid);
+        self.heard.is_some() && !self.there.is_empty() && !self.there.keys().any(known)
     }
 
     /// What is known of the pod whose directory bears this uid.

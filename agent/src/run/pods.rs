@@ -52,18 +52,14 @@ impl PodWatch {
 
     /// Takes up what the watch has told, before the tree's turn; says when to look again.
     pub(super) fn turn(&mut self, tree: &mut Tree, disk: &Disk, now: Mono) -> Option<Mono> {
-        let mut any = false;
         while let Some(update) = self.watching.next() {
             tree.hear_api(update, now);
-            any = true;
         }
         let roster = tree.roster()?;
         if disk.has_failed_pods() {
             roster.write_again();
         }
-        if any {
-            self.known.set(roster.counts().0 as u64);
-        }
+        self.known.set(roster.len() as u64);
         if roster.is_unwritten() {
             let due = *self.due.get_or_insert_with(|| now.plus_ms(WRITE_MS));
             if due <= now {
