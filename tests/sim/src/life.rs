@@ -30,6 +30,7 @@ use tailwake::ledger::positions::{Positions, Snapshot};
 use tailwake::ledger::{Ledger, UnreadCount};
 use tailwake::plan::Plan;
 use tailwake::plan::memory::Memory;
+use tailwake::roster::Update;
 use tailwake::stage::Program;
 use tailwake::tail::{Reader, Roll, Settings};
 use tailwake::ticket::{Feed, Feeds};
@@ -137,6 +138,8 @@ pub(crate) struct Life {
     forgotten: bool,
     /// It was told to end.
     ending: bool,
+    /// What the watch of the Kubernetes API has told.
+    pub(crate) api: VecDeque<Update>,
 }
 
 impl Life {
@@ -147,6 +150,7 @@ impl Life {
         net: &Rc<RefCell<Net>>,
         rng: &mut Rng,
         trace: &Trace,
+        snapshot: Option<&[u8]>,
     ) -> Result<Self, String> {
         let threads = Memory::threads(plan, 4)?;
         world.restart(threads.readers);
@@ -249,7 +253,12 @@ impl Life {
             news_max: [1, 4, 16_384][rng.place(3)],
             forgotten: false,
             ending: false,
+            api: VecDeque::new(),
         };
+        if let (Some(roster), Some(snapshot)) = (life.tree.roster(), snapshot) {
+            let recalled = roster.recall(snapshot);
+            recalled.map_err(|error| format!("the snapshot: {error}"))?;
+        }
         let mut news = Vec::new();
         life.tree.start(&life.world, &mut news);
         life.behind.extend(news);
@@ -271,7 +280,9 @@ impl Life {
     /// Whether the seat's thread would turn now.
     pub(crate) fn is_due(&mut self, seat: Seat, now: Mono) -> bool {
         match seat {
-            Seat::Control => self.control.is_due(now) || self.world.has_events(),
+            Seat::Control => {
+                self.control.is_due(now) || self.world.has_events() || !self.api.is_empty()
+            }
             Seat::Reader(at) => {
                 let eye = &mut self.eyes[at];
                 eye.alarm.is_due(now) || eye.reader.ring().has_events()
@@ -353,6 +364,9 @@ impl Life {
         let heard = !self.ending
             && self.behind.is_empty()
             && self.eyes.iter().all(|eye| eye.news.is_empty());
+        for update in self.api.drain(..) {
+            self.tree.hear_api(update, now);
+        }
         let mut news = Vec::new();
         let tree = self.tree.turn(&self.world, now, &mut news);
         if !self.forgotten && heard && news.is_empty() && self.tree.is_whole() {
@@ -376,6 +390,12 @@ impl Life {
         self.control
             .set(lanes.progress, deadlines.into_iter().flatten().min());
         stored
+    }
+
+    /// What the agent knows of pods, if that has changed since it was written.
+    pub(crate) fn snapshot(&mut self) -> Option<Vec<u8>> {
+        let roster = self.tree.roster()?;
+        roster.is_unwritten().then(|| roster.snapshot())
     }
 
     fn forget_unfound(&mut self) {
