@@ -26,6 +26,8 @@ pub(crate) struct Api {
     rng: Rng,
     trace: Trace,
     silent: bool,
+    /// In so many steps a new pod is named.
+    late: u64,
     /// From now on it is heard, and names every pod at once.
     calm: bool,
     pods: BTreeMap<String, Pod>,
@@ -39,8 +41,9 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(rng: Rng, trace: Trace) -> Self {
+    pub(crate) fn new(mut rng: Rng, trace: Trace) -> Self {
         Self {
+            late: [5, 40, 200][rng.place(3)],
             rng,
             trace,
             silent: true,
@@ -83,7 +86,7 @@ impl Api {
             match pod.presence {
                 // The watch is late; the API itself had every pod before its node.
                 _ if !known => {
-                    if self.calm || self.rng.once_in(10) {
+                    if self.calm || self.rng.once_in(self.late) {
                         let (name, version) = (pod.name, 1);
                         self.pods.insert(pod.uid.clone(), Pod { name, version });
                         self.say(named(&pod.uid, &self.pods[&pod.uid]));
