@@ -23,7 +23,9 @@ use tailwake::plan::{
     Output, OutputKind, Pattern, PatternPart, Plan, Retry, Shape, Wake,
 };
 use tailwake::stage::{Json, Record, Sink, Stream, TimeOrigin};
-use tailwake::ticket::{Chunk, Feed, FileId, LogId, Meta, PassId, Settle, Source, Span, Ticket};
+use tailwake::ticket::{
+    Chunk, Feed, FileId, LogId, Meta, PassId, Settle, Source, Span, Standing, Ticket,
+};
 
 const CHUNK: usize = 128 << 10;
 const CHUNKS: usize = 4_000;
@@ -155,9 +157,11 @@ fn run(name: &str, kind: OutputKind) -> std::io::Result<()> {
             uid: "0a1b2c3d-0000-4000-8000-000000000000".into(),
             container: "app".into(),
             node: "node-1".into(),
+            facts: None,
         },
         labels: vec![("job".into(), "default/app".into())],
         tag: None,
+        standing: Standing::Read,
     });
     let settle: Arc<dyn Settle> = Arc::new(Nobody);
     let (mut seed, mut spent, mut bytes) = (1, 0.0, 0);

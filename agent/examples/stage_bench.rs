@@ -15,7 +15,9 @@ use tailwake::plan::{
     Step, Wake,
 };
 use tailwake::stage::{Machine, Program, Record, Sink};
-use tailwake::ticket::{Chunk, Feed, FileId, LogId, Meta, PassId, Settle, Source, Span, Ticket};
+use tailwake::ticket::{
+    Chunk, Feed, FileId, LogId, Meta, PassId, Settle, Source, Span, Standing, Ticket,
+};
 
 /// The default read buffer.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -79,6 +81,7 @@ fn plan(stages: Vec<Stage>) -> Plan {
             kind: InputKind::Pods {
                 root: PathBuf::new(),
                 link_roots: Vec::new(),
+                kubernetes: None,
             },
             start_at: StartAt::Beginning,
         }],
@@ -111,6 +114,7 @@ fn measure(name: &str, stages: Vec<Stage>, bytes: &[u8], count: u64) {
         meta: Meta::default(),
         labels: Vec::new(),
         tag: None,
+        standing: Standing::Read,
     });
     let settle: Arc<dyn Settle> = Arc::new(Nobody);
     let (clock, mut sum) = (MachineClock::new(), Sum::default());

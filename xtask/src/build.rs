@@ -45,7 +45,8 @@ pub fn run(build: &Build) -> Result<PathBuf> {
     let mut cargo = Command::new(cargo());
     cargo
         .current_dir(&root)
-        .args(["build", "--package", "tailwake", "--bin", "tailwake"]);
+        .args(["build", "--package", "tailwake", "--bin", "tailwake"])
+        .args(["--features", "kube"]);
     if !build.debug {
         cargo.arg("--release");
     }

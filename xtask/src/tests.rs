@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, root};
 use crate::run::agent::build_release;
+use crate::testbed::{Cache, node_programs};
 use crate::{e2e, kernels, node, path, refusals, run, shapes, sim, tidy};
 
 /// The arguments of `cargo xtask test`.
@@ -53,6 +54,7 @@ pub fn run(test: &Test) -> Result<()> {
         ("stock kernel", 120, Box::new(kernels::run_default)),
         ("real servers", 180, Box::new(e2e::run)),
         ("refusals", 90, Box::new(refusals::run)),
+        ("kubernetes api", 60, Box::new(kubernetes_api)),
     ];
     if test.all {
         let trips = &["test", "-q", "-p", "xtask", "--", "--ignored"];
@@ -146,6 +148,23 @@ fn least_privilege() -> Result<()> {
         .status()?;
     if !status.success() {
         bail!("the guard's tests with probes ended with {status}");
+    }
+    Ok(())
+}
+
+/// The client of the Kubernetes API with its lints, and the watch of pods against a real API server.
+fn kubernetes_api() -> Result<()> {
+    let lints = ["clippy", "-q", "-p", "tailwake", "--features", "kube"];
+    cargo(&[&lints[..], &["--all-targets"]].concat())?;
+    let programs = node_programs(&Cache::open()?, std::env::var_os("CI").is_some())?;
+    let status = Command::new(build::cargo())
+        .current_dir(root())
+        .args(["test", "-q", "-p", "tailwake", "--features", "kube"])
+        .args(["--test", "kube", "--", "--nocapture"])
+        .env("TAILWAKE_KUBE_PROGRAMS", programs)
+        .status()?;
+    if !status.success() {
+        bail!("the watch of pods ended with {status}");
     }
     Ok(())
 }

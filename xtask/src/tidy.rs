@@ -25,7 +25,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("spool", &["plan", "encode", "ticket", "ledger"]),
     ("account", &["ledger", "ticket"]),
     ("wake", &["plan"]),
-    ("discover", &["plan", "ticket"]),
+    ("roster", &["plan", "ticket"]),
+    ("kube", &["plan", "roster"]),
+    ("discover", &["plan", "ticket", "roster"]),
     (
         "tail",
         &[
@@ -39,7 +41,7 @@ const TABLE: &[(&str, &[&str])] = &[
 
 /// Rooms that touch neither clock, thread, file nor socket.
 const PURE: &[&str] = &[
-    "plan", "line", "stage", "encode", "ticket", "ledger", "account", "spool",
+    "plan", "line", "stage", "encode", "ticket", "ledger", "account", "spool", "roster",
 ];
 
 /// What pure rooms may not name.

@@ -10,7 +10,7 @@ use crate::base::outputs::{OutputId, OutputSet};
 use crate::base::time::Mono;
 use crate::ledger::positions::Positions;
 use crate::ledger::{Gap, Identity, Ledger};
-use crate::ticket::{FileId, LineFate, LogId, Meta, PassId, Source, Span};
+use crate::ticket::{FileId, LineFate, LogId, Meta, PassId, Source, Span, Standing};
 
 const ROTATION: Rotation = Rotation {
     bytes: 1_000,
@@ -40,6 +40,7 @@ impl Books {
             },
             labels: Vec::new(),
             tag: None,
+            standing: Standing::Read,
         });
         let names = vec!["loki".to_owned()];
         let ledger = Ledger::new(names, vec![Bell::silent()], Positions::default());

@@ -147,7 +147,8 @@ fn start_log(format: LogFormat, level: LevelFilter) {
     // Below `info` only our own words: what libraries say of each request would be lines to send
     // in further requests, without end, where our own log stands in the tree that we read.
     let others = level.min(LevelFilter::INFO);
-    let filter = EnvFilter::new(format!("{others},tailwake={level}"));
+    // What kube says of a request, our own words say with its cure.
+    let filter = EnvFilter::new(format!("{others},kube_client=off,tailwake={level}"));
     let log = tracing_subscriber::fmt()
         // Colours in a container's log are noise.
         .with_ansi(std::io::stderr().is_terminal())

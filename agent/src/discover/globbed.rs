@@ -13,7 +13,7 @@ use super::site::{Site, Tally};
 use super::{Event, Place, Rotated};
 use crate::base::files::{Files, Refusal};
 use crate::base::time::Mono;
-use crate::ticket::{Meta, Source};
+use crate::ticket::{Meta, Source, Standing};
 
 /// How long a log waits for its next file. Rotators make it within a second.
 const ENDING_MS: u64 = 10_000;
@@ -149,6 +149,7 @@ fn source(tally: &mut Tally, input: usize, name: &str, node: &Arc<str>, path: &P
         meta,
         labels: Vec::new(),
         tag: None,
+        standing: Standing::Read,
     }
 }
 

@@ -393,6 +393,7 @@ impl Globs {
                 path,
                 place,
                 at_start,
+                at_end: false,
             });
         }
     }

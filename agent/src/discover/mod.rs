@@ -9,6 +9,8 @@
 //! 1. A turn is synchronous and waits for nothing but the file system.
 //! 2. Files of one container log go to one reader, oldest first.
 //! 3. Discovery hands over paths. It reads no log, and opens one only to ask which file it is.
+//! 4. A log of whose pod nothing is known is handed over held (`standing.rs`), where the config asks
+//!    for metadata; what changes of it later is told once a log and version.
 
 mod globbed;
 mod globs;
@@ -17,6 +19,7 @@ pub mod name;
 mod names;
 mod pods;
 mod site;
+mod standing;
 #[cfg(test)]
 mod tests;
 pub mod tree;
@@ -44,6 +47,8 @@ pub enum Event {
         /// It was there when discovery first listed its directory after the agent's start; only
         /// such files obey `start_at`.
         at_start: bool,
+        /// Its pod had opted out so far: it is read from its present end.
+        at_end: bool,
     },
     /// A file that was found under `from` is now at `to` (rotation by rename).
     Moved {
@@ -63,11 +68,31 @@ pub enum Event {
         /// The path.
         path: PathBuf,
     },
+    /// The log's source has another version: more is known of its pod, or it is read from now on, or
+    /// not any more.
+    Changed {
+        /// The new version, of the same log.
+        source: Arc<Source>,
+    },
     /// The container log's directory is gone: no more files will come.
     Ended {
         /// Whose it was.
         source: Arc<Source>,
     },
+}
+
+impl Event {
+    /// Whose log it is about, as it was known then.
+    #[must_use]
+    pub const fn source(&self) -> &Arc<Source> {
+        match self {
+            Self::Found { source, .. }
+            | Self::Moved { source, .. }
+            | Self::Gone { source, .. }
+            | Self::Changed { source }
+            | Self::Ended { source } => source,
+        }
+    }
 }
 
 /// Orders the files of one container log: by attempt, then rotated files by the time in their

@@ -21,41 +21,44 @@ use super::leads::Leads;
 use super::name::{log_file, pod_directory};
 use super::names::Names;
 use super::site::{Site, Touched};
+use super::standing::Standings;
 use super::watches::{Hold, pack};
 use super::{Event, Place, Rotated};
 use crate::base::files::{Entry, EntryKind, Files};
 use crate::base::time::Mono;
-use crate::ticket::{Meta, Source};
+use crate::ticket::{Meta, Source, Standing};
 
 /// A directory that goes this soon with nothing seen in it was missed. One that stays longer had
 /// nothing: kubelet makes some for containers that never start.
 const BRIEF_MS: u64 = 1_000;
 
 #[derive(Debug)]
-enum Level {
+pub(super) enum Level {
     Root,
     Pod(Box<Pod>),
     Container(Container),
 }
 
 #[derive(Debug)]
-struct Pod {
+pub(super) struct Pod {
     namespace: Arc<str>,
     name: Arc<str>,
     uid: Arc<str>,
 }
 
 #[derive(Debug)]
-struct Container {
-    source: Arc<Source>,
-    files: Names,
+pub(super) struct Container {
+    pub(super) source: Arc<Source>,
+    pub(super) files: Names,
     /// A log's name came.
     came: bool,
+    /// It was shut so far: its files are read from their present ends.
+    pub(super) reopens: bool,
 }
 
 #[derive(Debug)]
-struct Directory {
-    level: Level,
+pub(super) struct Directory {
+    pub(super) level: Level,
     /// It was there to be listed.
     listed: bool,
     /// None where there are no such names, as in nearly all of a node's many directories.
@@ -102,14 +105,21 @@ pub(super) struct Pods {
     input: usize,
     node: Arc<str>,
     root: PathBuf,
-    directories: BTreeMap<Arc<Path>, Directory>,
+    pub(super) directories: BTreeMap<Arc<Path>, Directory>,
     /// Directories that are there and could not be listed last time.
     unlisted: BTreeSet<PathBuf>,
-    leads: Leads,
+    pub(super) leads: Leads,
+    /// Whose metadata are known or awaited, where the config asks for them.
+    pub(super) standings: Option<Standings>,
 }
 
 impl Pods {
-    pub(super) fn new(input: usize, node: Arc<str>, root: PathBuf) -> Self {
+    pub(super) fn new(
+        input: usize,
+        node: Arc<str>,
+        root: PathBuf,
+        standings: Option<Standings>,
+    ) -> Self {
         Self {
             input,
             node,
@@ -117,6 +127,7 @@ impl Pods {
             directories: BTreeMap::new(),
             unlisted: BTreeSet::new(),
             leads: Leads::default(),
+            standings,
         }
     }
 
@@ -208,6 +219,9 @@ impl Pods {
             }
             return;
         }
+        if let Level::Pod(pod) = &level {
+            self.pod_came(site, &pod.uid, &path);
+        }
         let directory = Directory {
             level,
             listed: false,
@@ -219,7 +233,12 @@ impl Pods {
         self.list(site, &path, &Touched::default());
     }
 
-    fn list<F: Files>(&mut self, site: &mut Site<'_, F>, path: &Path, touched: &Touched) {
+    pub(super) fn list<F: Files>(
+        &mut self,
+        site: &mut Site<'_, F>,
+        path: &Path,
+        touched: &Touched,
+    ) {
         let Some(directory) = self.directories.get_mut(path) else {
             return;
         };
@@ -351,6 +370,7 @@ impl Pods {
             }
             Level::Pod(of) => {
                 let (namespace, pod, uid) = (&of.namespace, &of.name, &of.uid);
+                let (standing, facts) = self.standing_of(site, uid);
                 let source = Source {
                     log: site.tally.log(),
                     input: self.input,
@@ -362,14 +382,17 @@ impl Pods {
                         uid: Arc::clone(uid),
                         container: name.into(),
                         node: Arc::clone(&self.node),
+                        facts,
                     },
                     labels: Vec::new(),
                     tag: None,
+                    standing,
                 };
                 Some(Level::Container(Container {
                     source: Arc::new(source),
                     files: Names::default(),
                     came: false,
+                    reopens: false,
                 }))
             }
             Level::Container(_) => None,
@@ -394,6 +417,8 @@ impl Pods {
             return;
         };
         let source = &container.source;
+        let shut = source.standing == Standing::Shut;
+        let at_end = std::mem::take(&mut container.reopens);
         let (mut shown, mut odd) = (Vec::new(), Vec::new());
         for entry in entries {
             let is_log = matches!(entry.kind, EntryKind::File | EntryKind::Link);
@@ -423,6 +448,10 @@ impl Pods {
             if known && !again && !came(name) {
                 continue;
             }
+            *had = true;
+            if shut {
+                continue;
+            }
             let path = path.join(name);
             self.leads.follow(site, &path);
             site.out.push(Event::Found {
@@ -430,8 +459,8 @@ impl Pods {
                 path,
                 place: *place,
                 at_start: site.tally.starting,
+                at_end,
             });
-            *had = true;
         }
         let left = container.files.names();
         for name in left.filter(|name| !shown.has(name)) {
@@ -463,6 +492,7 @@ impl Pods {
             path,
             place,
             at_start: site.tally.starting,
+            at_end: false,
         });
     }
 
@@ -496,7 +526,10 @@ impl Pods {
         let brief = !directory.listed || site.now.ms_since(directory.since) < BRIEF_MS;
         let missed = match directory.level {
             Level::Root => false,
-            Level::Pod(_) => brief,
+            Level::Pod(pod) => {
+                self.pod_left(site, &pod.uid);
+                brief
+            }
             Level::Container(container) => {
                 for name in container.files.names() {
                     let (source, path) = (Arc::clone(&container.source), path.join(name));
@@ -504,6 +537,7 @@ impl Pods {
                     site.out.push(Event::Gone { source, path });
                 }
                 let source = container.source;
+                self.log_left(&source);
                 site.out.push(Event::Ended { source });
                 container.came || brief
             }

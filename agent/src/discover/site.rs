@@ -12,6 +12,7 @@ use crate::base::count::{Counter, Registry};
 use crate::base::files::{Files, Refusal};
 use crate::base::quiet::Quiet;
 use crate::base::time::Mono;
+use crate::roster::Roster;
 use crate::ticket::LogId;
 
 /// The file system, the watches, the time, and where news go.
@@ -20,6 +21,8 @@ pub(super) struct Site<'a, F: Files> {
     pub(super) files: &'a F,
     pub(super) watches: &'a mut Watches,
     pub(super) tally: &'a mut Tally,
+    /// What the API says of pods, where it is asked.
+    pub(super) roster: Option<&'a mut Roster>,
     pub(super) now: Mono,
     pub(super) out: &'a mut Vec<Event>,
 }

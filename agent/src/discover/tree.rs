@@ -18,11 +18,13 @@ use super::globbed::Logs;
 use super::globs::Globs;
 use super::pods::Pods;
 use super::site::{Site, Tally, Touched};
+use super::standing::Standings;
 use super::watches::{Hold, Watches};
 use crate::base::count::{Counter, Registry};
 use crate::base::files::{DirEvent, Files};
 use crate::base::time::Mono;
 use crate::plan::{InputKind, Plan};
+use crate::roster::{Roster, Update};
 
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ enum Input {
 #[derive(Debug)]
 pub struct Tree {
     inputs: Vec<Input>,
+    /// What the Kubernetes API says of pods, where it is asked.
+    roster: Option<Roster>,
     watches: Watches,
     tally: Tally,
     /// Missing roots by input, and the directory above that is held in their place.
@@ -61,8 +65,13 @@ impl Tree {
         let count = |name, help| registry.counter(name, help, &[]);
         let node: Arc<str> = node.into();
         let input = |(number, input): (usize, &crate::plan::Input)| match &input.kind {
-            InputKind::Pods { root, .. } => {
-                Input::Pods(Pods::new(number, Arc::clone(&node), root.clone()))
+            InputKind::Pods {
+                root, kubernetes, ..
+            } => {
+                let asked = kubernetes.as_deref();
+                let standings = asked.map(|asked| Standings::new(asked, registry));
+                let (node, root) = (Arc::clone(&node), root.clone());
+                Input::Pods(Pods::new(number, node, root, standings))
             }
             InputKind::Files { paths, exclude, .. } => {
                 let logs = Logs::new(number, &input.name, Arc::clone(&node));
@@ -71,6 +80,7 @@ impl Tree {
         };
         Self {
             inputs: plan.inputs.iter().enumerate().map(input).collect(),
+            roster: plan.kubernetes().map(|asked| Roster::new(asked.clone())),
             watches: Watches::new(registry),
             tally: Tally::new(registry),
             awaited: BTreeMap::new(),
@@ -96,6 +106,31 @@ impl Tree {
                 &[],
             ),
         }
+    }
+
+    /// Takes up what the watch of the Kubernetes API tells; the next turn acts on it.
+    pub fn hear_api(&mut self, update: Update, now: Mono) {
+        let Some(roster) = &mut self.roster else {
+            return;
+        };
+        let whole = matches!(update, Update::Whole);
+        roster.hear(update, now);
+        if whole
+            && roster.is_elsewhere()
+            && let Some(suppressed) = self.tally.may_say(now, "elsewhere")
+        {
+            tracing::error!(
+                suppressed,
+                "the Kubernetes API names none of the pods whose directories are here: is this node's \
+                 name right? Set NODE_NAME from the field spec.nodeName, or `node` in the input's \
+                 `kubernetes`"
+            );
+        }
+    }
+
+    /// What the Kubernetes API says of pods, where the plan asks for it.
+    pub const fn roster(&mut self) -> Option<&mut Roster> {
+        self.roster.as_mut()
     }
 
     /// The first listing: what it finds was there before the agent.
@@ -138,11 +173,13 @@ impl Tree {
             self.sweep(files, out);
             self.late.add((out.len() - before) as u64);
         }
+        let changed = self.roster.as_mut().map(Roster::take_changed);
+        let changed = changed.unwrap_or_default();
         let mut deadline = (self.sweep_ms > 0).then_some(self.next_sweep);
         for number in 0..self.inputs.len() {
             let (input, mut site) = self.site(number, files, out);
             let due = match input {
-                Input::Pods(_) => None,
+                Input::Pods(pods) => pods.turn(&mut site, &changed),
                 Input::Globs(globs) => globs.turn(&mut site),
             };
             deadline = deadline.into_iter().chain(due).min();
@@ -186,6 +223,7 @@ impl Tree {
             files,
             watches: &mut self.watches,
             tally: &mut self.tally,
+            roster: self.roster.as_mut(),
             now: self.now,
             out,
         };

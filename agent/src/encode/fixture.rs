@@ -11,7 +11,9 @@ use crate::base::outputs::{OutputId, OutputSet};
 use crate::base::pool::Pool;
 use crate::base::time::Timestamp;
 use crate::stage::{Json, Record, Stream, TimeOrigin};
-use crate::ticket::{Chunk, FileId, LogId, Meta, PassId, Settle, Source, Span, Ticket};
+use crate::ticket::{
+    Chunk, Facts, FileId, LogId, Meta, PassId, Settle, Source, Span, Standing, Ticket,
+};
 
 /// Who was told what: (settled, start of the span, output).
 #[derive(Default)]
@@ -54,9 +56,11 @@ pub(crate) fn source(labels: &[(&str, &str)]) -> Arc<Source> {
             uid: "0a1b".into(),
             container: "app".into(),
             node: "node-1".into(),
+            facts: None,
         },
         labels: labels.collect(),
         tag: None,
+        standing: Standing::Read,
     })
 }
 
@@ -120,4 +124,20 @@ pub(crate) fn record<'c>(
         held: SmallVec::new(),
         sent: OutputSet::NONE,
     }
+}
+
+/// The same source with what the API says of its pod.
+pub(crate) fn with_facts(source: &Source) -> Arc<Source> {
+    let pairs = |list: &[(&str, &str)]| {
+        let pairs = list.iter();
+        pairs.map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect()
+    };
+    let mut source = source.clone();
+    source.meta.facts = Some(Arc::new(Facts {
+        labels: pairs(&[("app", "web"), ("app.kubernetes.io/name", "shop")]),
+        annotations: pairs(&[("team", "a\"b")]),
+        owner_kind: "Deployment".into(),
+        owner: "web".into(),
+    }));
+    Arc::new(source)
 }

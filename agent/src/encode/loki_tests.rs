@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::super::compress::inflate;
-use super::super::fixture::{Told, record, source, ticket};
+use super::super::fixture::{Told, record, source, ticket, with_facts};
 use super::super::request::Encoding;
 use super::super::subset::subset;
 use super::*;
@@ -191,6 +191,37 @@ fn labels_are_merged_and_the_later_win() {
         r#"{job="c"}"#,
     );
     owed.settle();
+}
+
+#[test]
+fn templates_name_what_the_api_says_of_a_pod_and_another_version_is_another_stream() {
+    let told = Arc::new(Told::default());
+    let (bare, owed) = (source(&[]), ticket(&told, 0, 1));
+    let field = |name: &str| Template(vec![TemplatePart::Field(name.into())]);
+    let mut loki = loki(vec![
+        ("pod".into(), field("pod")),
+        ("app".into(), field("labels.app")),
+        ("name".into(), field("labels.app.kubernetes.io/name")),
+        ("team".into(), field("annotations.team")),
+        ("none".into(), field("labels.other")),
+        ("owner".into(), field("owner")),
+        ("kind".into(), field("owner_kind")),
+    ]);
+    loki.push(0, &record(&bare, &owed, b"x"), Claim::default());
+    loki.push(
+        0,
+        &record(&with_facts(&bare), &owed, b"y"),
+        Claim::default(),
+    );
+    owed.settle();
+    let streams = decode(&loki.seal(0).unwrap().body).streams;
+    let labels: Vec<&str> = streams
+        .iter()
+        .map(|stream| stream.labels.as_str())
+        .collect();
+    let full =
+        r#"{app="web", kind="Deployment", name="shop", owner="web", pod="web-1", team="a\"b"}"#;
+    assert_eq!(labels, [r#"{pod="web-1"}"#, full]);
 }
 
 #[test]

@@ -414,6 +414,7 @@ fn with_the_plans_stages_cri_lines_become_documents_and_a_held_part_keeps_its_ch
         kind: crate::plan::InputKind::Pods {
             root: "/x".into(),
             link_roots: Vec::new(),
+            kubernetes: None,
         },
         start_at: crate::plan::StartAt::Beginning,
     }];

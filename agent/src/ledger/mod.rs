@@ -433,6 +433,14 @@ impl Ledger {
         }
     }
 
+    /// The log's source has another version; the account names that one.
+    pub fn renew(&self, source: &Arc<Source>) {
+        if let Some(log) = self.lock().logs.get_mut(&source.log) {
+            log.source = Arc::clone(source);
+            log.account.source = Arc::clone(source);
+        }
+    }
+
     /// The container log is gone with all its files.
     pub fn forget_log(&self, log: LogId) {
         let mut inner = self.lock();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Glob;
+use super::{Glob, Kubernetes};
 
 /// One input.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub enum InputKind {
         root: PathBuf,
         /// Where links of the tree may lead beside itself: docker's directory.
         link_roots: Vec<PathBuf>,
+        /// Metadata of pods from the API, if it is asked for.
+        kubernetes: Option<Box<Kubernetes>>,
     },
     /// Files that patterns match; each path is a log of its own.
     Files {
@@ -43,6 +45,15 @@ impl InputKind {
         match self {
             Self::Pods { root, .. } => vec![root.clone()],
             Self::Files { paths, .. } => paths.iter().flat_map(Glob::bases).collect(),
+        }
+    }
+
+    /// What is asked of the Kubernetes API for it.
+    #[must_use]
+    pub fn kubernetes(&self) -> Option<&Kubernetes> {
+        match self {
+            Self::Pods { kubernetes, .. } => kubernetes.as_deref(),
+            Self::Files { .. } => None,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod bulk;
 pub mod glob;
 pub mod http;
 pub mod input;
+pub mod kubernetes;
 pub mod memory;
 pub mod output;
 pub mod print;
@@ -32,6 +33,7 @@ pub use http::{
     TlsVersion,
 };
 pub use input::{Input, InputKind, StartAt};
+pub use kubernetes::{Kubernetes, NameGlob, OnMissing};
 pub use output::{
     AtCap, DeadLetters, DiskSpool, ElasticsearchOutput, LokiOutput, Output, OutputKind, Retry,
     SPOOL_WAY_BYTES, Spool, Template, TemplatePart,
@@ -79,6 +81,12 @@ impl Plan {
         roots.sort();
         roots.dedup();
         roots
+    }
+
+    /// What is asked of the Kubernetes API, if anything: all inputs that ask, ask the same.
+    #[must_use]
+    pub fn kubernetes(&self) -> Option<&Kubernetes> {
+        self.inputs.iter().find_map(|input| input.kind.kubernetes())
     }
 
     /// Whether some stage holds multiline blocks.

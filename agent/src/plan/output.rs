@@ -215,6 +215,7 @@ pub struct Template(pub Vec<TemplatePart>);
 pub enum TemplatePart {
     /// Text as it is.
     Text(Arc<str>),
-    /// A metadata field: `namespace`, `pod`, `uid`, `container`, `node`, `filename`, `stream`.
+    /// A metadata field: `namespace`, `pod`, `uid`, `container`, `node`, `owner`, `owner_kind`,
+    /// `filename`, `stream`, or `labels.NAME` and `annotations.NAME` of the pod.
     Field(Arc<str>),
 }

@@ -2,9 +2,10 @@
 //!
 //! 1. The resolver reads its files at every look-up, and the directory of a linked one is listed
 //!    too, since it is replaced by renaming.
-//! 2. A file that is replaced by renaming in a directory that is not listed (`/etc` itself holds
+//! 2. So is the directory of what a kubeconfig names, and the mount of a pod's token.
+//! 3. A file that is replaced by renaming in a directory that is not listed (`/etc` itself holds
 //!    `shadow`) is refused until the next start.
-//! 3. Files of outputs (tokens, certificates) are read again through their directories; ports of
+//! 4. Files of outputs (tokens, certificates) are read again through their directories; ports of
 //!    proxies and token endpoints stay open beside the outputs'.
 
 use std::path::{Path, PathBuf};
@@ -63,13 +64,20 @@ pub(super) fn confines(plan: &Plan) -> Confines {
     read.extend(named.map(PathBuf::from));
     let files = plan.outputs.iter().flat_map(|output| output.http.files());
     read.extend(files.flat_map(|(_, file)| changing(file)));
+    let reach = plan.kubernetes().map(crate::kube::reach);
+    read.extend(reach.iter().flat_map(|reach| reach.read.clone()));
     // A panic's backtrace names functions by it.
     read.extend(std::env::current_exe());
     Confines {
         read,
         roots: threads::roots(plan),
         state: plan.state.clone(),
-        ports: ports(plan),
+        ports: ports(plan).and_then(|mut ports| {
+            if let Some(reach) = reach {
+                ports.push(reach.port?);
+            }
+            Some(ports)
+        }),
     }
 }
 

@@ -12,9 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::alarm::Alarm;
-use super::disk::{Disk, Work};
+use super::disk::{Disk, Job, Work};
 use super::letters::Letters;
 use super::once::Once;
+use super::pods::PodWatch;
 use super::spools::Spools;
 use super::state::State;
 use super::status::Status;
@@ -55,6 +56,8 @@ struct Control {
     disk: Disk,
     dead: Arc<DeadQueue>,
     unread: Unread,
+    /// Metadata of pods, where the plan asks for them.
+    pods: Option<PodWatch>,
     /// Positions of files that are gone were dropped.
     forgotten: bool,
     status: Arc<Status>,
@@ -93,10 +96,6 @@ pub(super) async fn control(
         registry,
     } = start;
     let (stop, stopped) = watch::channel(false);
-    let node = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
     let bell = crate::base::bell::Bell::new(Arc::new(super::threads::NotifyBell(Arc::clone(
         &threads.control,
     ))));
@@ -105,10 +104,24 @@ pub(super) async fn control(
     let letters = Letters::new(plan, Arc::clone(&dead), threads.clock, &registry);
     let work = Work {
         positions: state.positions_path(),
+        pods: state.pods_path(),
         letters,
         spools: Spools::of(plan, &threads.outlets, &threads.ledger, &registry),
     };
     let disk = Disk::start(work, &mut threads, bell.clone(), &registry)?;
+    let node = match plan.kubernetes() {
+        Some(asked) => crate::kube::node_name(asked),
+        None => {
+            let system = rustix::system::uname();
+            system.nodename().to_string_lossy().into_owned()
+        }
+    };
+    let mut tree = Tree::new(plan, &node, &registry);
+    if let Some(roster) = tree.roster() {
+        state.recall_pods(roster);
+    }
+    let pods = (plan.kubernetes())
+        .map(|asked| PodWatch::start(asked, bell.clone(), threads.clock, &registry));
     let deliverer = Arc::new(Mutex::new(Deliverer::new(
         plan,
         threads.outlets.clone(),
@@ -126,6 +139,7 @@ pub(super) async fn control(
             bytes: plan.limits.rotate_bytes.0,
             files: plan.limits.rotate_files,
         },
+        pods.as_ref().map(PodWatch::board),
     ));
     if let Some(listener) = listener {
         let source = Arc::clone(&status) as Arc<dyn crate::admin::StatusSource>;
@@ -138,7 +152,7 @@ pub(super) async fn control(
     }
     let files = MachineFiles::watching(plan.allowed_roots()).context("watch directories")?;
     let mut control = Control {
-        tree: Tree::new(plan, &node, &registry),
+        tree,
         inotify: watch_descriptor(files.descriptor()?)?,
         alarm: Alarm::new(),
         files,
@@ -147,6 +161,7 @@ pub(super) async fn control(
         disk,
         dead,
         unread: Unread::new(&registry),
+        pods,
         forgotten: false,
         status,
         positions_due: None,
@@ -165,6 +180,9 @@ pub(super) async fn control(
     };
     control.finish(plan.limits.grace_ms).await;
     let _ = stop.send(true);
+    if let Some(pods) = &mut control.pods {
+        pods.write_last(&mut control.tree, &control.disk);
+    }
     let positions = control.threads.ledger.snapshot();
     if !control.disk.end(positions, POSITIONS_PATIENCE) {
         tracing::error!(
@@ -205,13 +223,7 @@ impl Control {
     /// Hands discovery's news to the readers; what does not fit waits.
     fn tell(&mut self) {
         while let Some(event) = self.news.pop_front() {
-            let log = match &event {
-                Event::Found { source, .. }
-                | Event::Moved { source, .. }
-                | Event::Gone { source, .. }
-                | Event::Ended { source } => source.log,
-            };
-            let reader = log.0 as usize % self.threads.news.len();
+            let reader = event.source().log.0 as usize % self.threads.news.len();
             if let Err(event) = self.threads.news[reader].tell(event) {
                 self.news.push_front(event);
                 return;
@@ -255,6 +267,8 @@ impl Control {
         // event by now, and such a file is no unfound one.
         let heard = self.news.is_empty() && self.threads.news.iter().all(News::is_heard);
         let mut events = Vec::new();
+        let pods = self.pods.as_mut();
+        let pods = pods.and_then(|pods| pods.turn(&mut self.tree, &self.disk, now));
         let tree = self.tree.turn(&self.files, now, &mut events);
         let settled = heard && events.is_empty();
         self.news.extend(events);
@@ -262,8 +276,10 @@ impl Control {
         let behind = (!self.news.is_empty()).then(|| now.plus_ms(BEHIND_MS));
         let unfound = self.forget_unfound(settled, now);
         let lanes = self.deliver(now);
-        [tree.deadline, behind, unfound, lanes, self.positions_due]
+        let dues = [behind, unfound, lanes, self.positions_due];
+        [tree.deadline, pods]
             .into_iter()
+            .chain(dues)
             .flatten()
             .min()
     }
@@ -322,7 +338,7 @@ impl Control {
         let Some(positions) = self.threads.ledger.snapshot() else {
             return;
         };
-        if !self.disk.write(positions) {
+        if !self.disk.write(Job::Positions(positions)) {
             // The disk is behind by one write: what it would say now, it says in a second.
             self.threads.ledger.snapshot_failed();
             let now = self.threads.clock.mono();

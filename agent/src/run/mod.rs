@@ -20,6 +20,7 @@ mod disk;
 mod health;
 pub mod letters;
 mod once;
+mod pods;
 mod spools;
 mod state;
 mod status;
@@ -54,6 +55,9 @@ pub struct Options {
 /// What kept it from starting, with what was being done to what.
 pub fn run(plan: Plan, options: Options) -> anyhow::Result<bool> {
     descriptors::raise();
+    if let Some(asked) = plan.kubernetes() {
+        crate::kube::check(asked)?;
+    }
     let registry = Arc::new(Registry::default());
     let state = state::State::take(&plan.state, options.once_ms.is_some())?;
     let positions = state.load_positions(&registry);

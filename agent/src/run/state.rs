@@ -11,6 +11,7 @@ use crate::base::count::Registry;
 use crate::base::files::Files;
 use crate::ledger::positions::Positions;
 use crate::machine::MachineFiles;
+use crate::roster::Roster;
 
 /// The state directory, locked while this lives.
 #[derive(Debug)]
@@ -57,6 +58,27 @@ impl State {
     #[must_use]
     pub(super) fn positions_path(&self) -> PathBuf {
         self.dir.join("positions")
+    }
+
+    /// Where what is known of this node's pods is.
+    #[must_use]
+    pub(super) fn pods_path(&self) -> PathBuf {
+        self.dir.join("pods")
+    }
+
+    /// What the last run knew of this node's pods, if it has left that. What does not hold is said and
+    /// passed over: the API will be asked.
+    pub(super) fn recall_pods(&self, roster: &mut Roster) {
+        let path = self.pods_path();
+        let said = match MachineFiles::default().load(&path) {
+            Ok(bytes) => roster.recall(&bytes).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = said {
+            tracing::warn!(path = %path.display(), %error,
+                "what the last run knew of this node's pods is not used; the Kubernetes API is asked");
+        }
     }
 
     /// Reads the positions file. One that cannot be read is kept aside, counted, and the agent

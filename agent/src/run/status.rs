@@ -20,6 +20,7 @@ use crate::base::time::{Clock as _, MachineClock};
 use crate::deliver::Deliverer;
 use crate::encode::Outlet;
 use crate::guard::{self, Standing};
+use crate::kube::Board;
 use crate::ledger::{Ledger, LogAccount};
 use crate::tail::Roll;
 use crate::tail::roll::Entry;
@@ -52,6 +53,7 @@ pub struct Status {
     paces: Mutex<Paces>,
     reader_bells: Vec<Bell>,
     looked: Arc<Notify>,
+    pods: Option<Board>,
 }
 
 impl Status {
@@ -61,6 +63,7 @@ impl Status {
         guard: guard::Report,
         registry: Arc<Registry>,
         rotation: Rotation,
+        pods: Option<Board>,
     ) -> Self {
         let looked = Arc::new(Notify::new());
         let bell = NotifyBell(Arc::clone(&looked));
@@ -83,6 +86,7 @@ impl Status {
             paces: Mutex::default(),
             reader_bells: threads.reader_bells(),
             looked,
+            pods,
         }
     }
 
@@ -153,6 +157,21 @@ impl Status {
             unread_bytes: by_output("tailwake_unread_bytes_total"),
             unread_files: by_output("tailwake_unread_files_total"),
         }
+    }
+
+    /// What is said of the watch of pods.
+    fn kubernetes(&self) -> Option<Value> {
+        let pods = self.pods.as_ref()?;
+        let (trouble, value) = (pods.trouble(), |name| self.registry.value(name));
+        Some(json!({
+            "node": pods.node(), "heard": trouble.is_none(), "trouble": trouble,
+            "pods": value("tailwake_kubernetes_pods"),
+            "pods_held": value("tailwake_pods_held"),
+            "pods_opted_out": value("tailwake_pods_opted_out"),
+            "pods_without_metadata": value("tailwake_pods_without_metadata_total"),
+            "lines_without_metadata": value("tailwake_lines_without_metadata_total"),
+            "opted_out_bytes": value("tailwake_opted_out_bytes_total"),
+        }))
     }
 
     fn container(&self, log: &LogAccount, row: &Row) -> Value {
@@ -278,6 +297,7 @@ impl StatusSource for Status {
                 "names": sweeps - sweeps_of_files - rounds,
             },
             "late_finds": self.registry.value("tailwake_sweep_late_finds_total"),
+            "kubernetes": self.kubernetes(),
             "outputs": outputs,
             "beyond": self.beyond(),
         });

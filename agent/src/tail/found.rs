@@ -25,11 +25,22 @@ use crate::ticket::{FileId, LogId, Source};
 /// A file that could not be opened, as it was found.
 #[derive(Debug)]
 pub(super) struct Unopened {
-    source: Arc<Source>,
+    pub(super) source: Arc<Source>,
     place: Place,
-    at_start: Option<Timestamp>,
+    begin: Begin,
     /// Its name is gone: renamed, which the next news say, or deleted.
-    gone: bool,
+    pub(super) gone: bool,
+}
+
+/// Where a file that no position is known of is begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Begin {
+    /// It came while the agent ran: at its first byte.
+    Fresh,
+    /// It was there before the agent, which started at this time: as `start_at` says.
+    WasThere(Timestamp),
+    /// Its pod had opted out so far: at its present end.
+    AtEnd,
 }
 
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
@@ -40,8 +51,14 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 path,
                 place,
                 at_start,
+                at_end,
             } => {
-                self.found(&source, path, place, at_start.then_some(wall), now);
+                let begin = match (at_end, at_start) {
+                    (true, _) => Begin::AtEnd,
+                    (false, true) => Begin::WasThere(wall),
+                    (false, false) => Begin::Fresh,
+                };
+                self.found(&source, path, place, begin, now);
             }
             discover::Event::Moved {
                 source,
@@ -50,9 +67,10 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 place,
             } => {
                 self.gone(source.log, &from, now);
-                self.found(&source, to, place, None, now);
+                self.found(&source, to, place, Begin::Fresh, now);
             }
             discover::Event::Gone { source, path } => self.gone(source.log, &path, now),
+            discover::Event::Changed { source } => self.changed(&source),
             discover::Event::Ended { source } => {
                 let of_log = |_: &PathBuf, file: &mut Unopened| file.source.log == source.log;
                 let never: Vec<_> = self.unopened.extract_if(.., of_log).collect();
@@ -96,13 +114,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         self.make_ready(id);
     }
 
-    /// `at_start` bears the wall clock when the file was there before the agent.
     fn found(
         &mut self,
         source: &Arc<Source>,
         path: PathBuf,
         place: Place,
-        at_start: Option<Timestamp>,
+        begin: Begin,
         now: Mono,
     ) {
         if place.rotated != Rotated::Current {
@@ -113,7 +130,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             });
         }
         let taken = Opened::open(&self.files, &path)
-            .and_then(|opened| self.take_up(source, &path, place, opened, at_start, now));
+            .and_then(|opened| self.take_up(source, &path, place, opened, begin, now));
         let remembered = match taken {
             Ok(remembered) => remembered,
             Err(error) => {
@@ -121,7 +138,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let file = Unopened {
                     source,
                     place,
-                    at_start,
+                    begin,
                     gone: false,
                 };
                 return self.refuse(path, file, &error, now);
@@ -149,7 +166,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         path: &Path,
         place: Place,
         mut opened: Opened<R::File>,
-        at_start: Option<Timestamp>,
+        begin: Begin,
         now: Mono,
     ) -> io::Result<bool> {
         let outputs = OutputSet::first(self.outlets.len());
@@ -185,7 +202,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 return Ok(false);
             }
         }
-        self.register(source, path.to_owned(), place, opened, at_start, now)
+        self.register(source, path.to_owned(), place, opened, begin, now)
     }
 
     /// A file that was renamed before it was opened is found after its successor: passes that are
@@ -275,8 +292,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             let Some(file) = self.unopened.get(&path).filter(|file| !file.gone) else {
                 continue;
             };
-            let (source, place, at_start) = (Arc::clone(&file.source), file.place, file.at_start);
-            self.found(&source, path, place, at_start, now);
+            let (source, place, begin) = (Arc::clone(&file.source), file.place, file.begin);
+            self.found(&source, path, place, begin, now);
         }
     }
 
@@ -287,7 +304,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         path: PathBuf,
         place: Place,
         mut opened: Opened<R::File>,
-        at_start: Option<Timestamp>,
+        begin: Begin,
         now: Mono,
     ) -> io::Result<bool> {
         let mut identity = opened.identify(&self.files)?;
@@ -312,12 +329,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         }
         let rule = (self.settings.start_at.get(source.input).copied()).unwrap_or_default();
         let size = opened.size_at_most();
-        let start = |log_known: bool| match (at_start, rule) {
-            (None, _) | (_, StartAt::Beginning) => 0,
+        let start = |log_known: bool| match (begin, rule) {
+            (Begin::AtEnd, _) => size,
+            (Begin::Fresh, _) | (_, StartAt::Beginning) => 0,
             // A file that came while the agent was down belongs to a log it knows.
             _ if log_known => 0,
-            (Some(_), StartAt::End) => size,
-            (Some(wall), StartAt::Age { secs }) => {
+            (Begin::WasThere(_), StartAt::End) => size,
+            (Begin::WasThere(wall), StartAt::Age { secs }) => {
                 let age = wall.secs.saturating_sub(opened.stat.modified.secs);
                 if u64::try_from(age).unwrap_or(0) > secs {
                     size

@@ -14,7 +14,7 @@ use crate::base::share::Share;
 use crate::base::time::Mono;
 use crate::line::boundary;
 use crate::line::open::Open;
-use crate::ticket::{Chunk, Feed, FileId, LineFate, LogId, Span, Ticket};
+use crate::ticket::{Chunk, Feed, FileId, LineFate, LogId, Span, Standing, Ticket};
 
 /// The longest wait between two reads of a busy file.
 const PACE_MS_MAX: u64 = 80;
@@ -280,6 +280,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
         }
         self.reach(id, reading.file, end, &buf[..cut.take]);
+        if source.standing == Standing::Bare {
+            self.count.bare.add(u64::from(lines));
+        }
         if dropped {
             ticket.note(LineFate::Withheld, ticket.outputs(), lines);
             ticket.settle();

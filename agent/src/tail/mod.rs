@@ -17,6 +17,7 @@
 //!    encoders hold of such records is bounded, and a log without a permit waits on disk.
 
 mod age;
+mod changed;
 mod ends;
 pub mod eventfd;
 mod fair;

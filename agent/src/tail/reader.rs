@@ -109,6 +109,8 @@ pub(super) struct Counters {
     pub(super) truncated: Arc<Counter>,
     pub(super) copies: Arc<Counter>,
     pub(super) holes: Arc<Counter>,
+    pub(super) bare: Arc<Counter>,
+    pub(super) shut: Arc<Counter>,
     pub(super) rejoins: Arc<Counter>,
     pub(super) short: Arc<Counter>,
     pub(super) files: Arc<Counter>,
@@ -163,6 +165,14 @@ impl Counters {
             copies: count(
                 "tailwake_copies_total",
                 "Files of a content that is known under another name.",
+            ),
+            bare: count(
+                "tailwake_lines_without_metadata_total",
+                "Lines read of pods whose metadata were awaited in vain.",
+            ),
+            shut: count(
+                "tailwake_opted_out_bytes_total",
+                "Bytes that were there unread when their pod opted out.",
             ),
             holes: count("tailwake_hole_bytes_total", "NULs that were passed over."),
             rejoins: count(
@@ -500,7 +510,7 @@ mod tests {
     use crate::base::pool::Buffer;
     use crate::ledger::positions::Positions;
     use crate::machine::MachineFiles;
-    use crate::ticket::{Meta, Source};
+    use crate::ticket::{Meta, Source, Standing};
     use crate::wake::Rung;
 
     /// Somebody rings just before the ring is drained, which takes the ringing back.
@@ -552,6 +562,7 @@ mod tests {
             meta: Meta::default(),
             labels: Vec::new(),
             tag: None,
+            standing: Standing::Read,
         });
         let news = Rc::new(RefCell::new(VecDeque::new()));
         let ring = Belated(Rc::clone(&news), Some(discover::Event::Ended { source }));

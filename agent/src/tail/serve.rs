@@ -62,6 +62,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 
     fn serve(&mut self, id: LogId, buf: Buffer, now: Mono) -> bool {
+        if self.stands_apart(id) {
+            return false;
+        }
         self.merge(id);
         let mut soonest = self.close_done(id, now);
         let mut tried = 0;

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use smallvec::SmallVec;
 
 pub use chunk::{Chunk, Ended, Feed, Feeds};
-pub use source::{FileId, LogId, Meta, PassId, Source};
+pub use source::{Facts, FileId, LogId, Meta, PassId, Source, Standing};
 
 use crate::base::outputs::{OutputId, OutputSet};
 

@@ -63,6 +63,15 @@ pub struct Timestamp {
     pub nanos: i32,
 }
 
+/// The label sets of a push in protobuf, in order.
+pub fn label_sets(body: &[u8]) -> Result<Vec<Vec<(String, String)>>> {
+    let plain = snap::raw::Decoder::new().decompress_vec(body);
+    let push = Push::decode(plain.context("snappy block")?.as_slice());
+    let streams = push.context("logproto.PushRequest")?.streams;
+    let sets = streams.iter().map(|stream| parse_labels(&stream.labels));
+    sets.map(|set| Ok(set?.into_iter().collect())).collect()
+}
+
 /// Takes the records out of a push.
 pub fn decode(content_type: &str, body: &[u8]) -> Result<Vec<Arrived>> {
     if content_type.starts_with("application/json") {

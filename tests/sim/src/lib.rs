@@ -27,6 +27,9 @@
 //! 7. A seat turns only when its thread would: a wake-up that is missing leaves the run stuck. In the
 //!    end nothing is open, watched, held or known of pods that are gone.
 //!
+//! 8. Where the plan asks the Kubernetes API (each third seed), which is silent, late and forgetful at times
+//!    (`api.rs`), nothing arrives without its own pod's label.
+//!
 //! What is excused, each counted: records that a server rejects; those of a deleted file that a crash
 //! takes with it; bulk items that were refused alone (order). Where a file is renamed between its
 //! listing and its opening, the reader meets its successor first and comes back: that container's
@@ -41,6 +44,8 @@
 //! The dev profile is enough: two hundred seeds take half a minute of one processor, less than an
 //! optimized build would.
 
+mod alarm;
+mod api;
 mod books;
 mod files;
 mod hand;

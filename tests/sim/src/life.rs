@@ -15,9 +15,8 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use tailwake::base::bell::{Bell, Ring as Rings};
+use tailwake::base::bell::Ring as _;
 use tailwake::base::count::Registry;
 use tailwake::base::files::Files;
 use tailwake::base::outputs::OutputId;
@@ -30,10 +29,12 @@ use tailwake::ledger::positions::{Positions, Snapshot};
 use tailwake::ledger::{Ledger, UnreadCount};
 use tailwake::plan::Plan;
 use tailwake::plan::memory::Memory;
+use tailwake::roster::Update;
 use tailwake::stage::Program;
 use tailwake::tail::{Reader, Roll, Settings};
 use tailwake::ticket::{Feed, Feeds};
 
+use crate::alarm::Alarm;
 use crate::net::{Net, SimTransport};
 use crate::ring::SimRing;
 use crate::rng::Rng;
@@ -50,45 +51,6 @@ pub(crate) enum Seat {
     Reader(usize),
     Encoder(usize),
     Disk,
-}
-
-/// A bell that is remembered until its seat turns.
-#[derive(Debug, Default)]
-struct Rung(AtomicBool);
-
-impl Rings for Rung {
-    fn ring(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-/// When a seat turns next.
-#[derive(Debug, Default)]
-struct Alarm {
-    rung: Arc<Rung>,
-    /// Its last turn made progress.
-    again: bool,
-    deadline: Option<Mono>,
-}
-
-impl Alarm {
-    fn bell(&self) -> Bell {
-        Bell::new(Arc::clone(&self.rung) as Arc<dyn Rings>)
-    }
-
-    fn is_due(&self, now: Mono) -> bool {
-        self.again
-            || self.rung.0.load(Ordering::SeqCst)
-            || self.deadline.is_some_and(|at| at <= now)
-    }
-
-    fn hear(&self) {
-        self.rung.0.store(false, Ordering::SeqCst);
-    }
-
-    fn set(&mut self, again: bool, deadline: Option<Mono>) {
-        (self.again, self.deadline) = (again, deadline);
-    }
 }
 
 /// A reader with what discovery has told it.
@@ -139,6 +101,8 @@ pub(crate) struct Life {
     forgotten: bool,
     /// It was told to end.
     ending: bool,
+    /// What the watch of the Kubernetes API has told.
+    pub(crate) api: VecDeque<Update>,
 }
 
 impl Life {
@@ -149,6 +113,7 @@ impl Life {
         net: &Rc<RefCell<Net>>,
         rng: &mut Rng,
         trace: &Trace,
+        snapshot: Option<&[u8]>,
     ) -> Result<Self, String> {
         let threads = Memory::threads(plan, 4)?;
         world.restart(threads.readers);
@@ -260,7 +225,12 @@ impl Life {
             news_max: [1, 4, 16_384][rng.place(3)],
             forgotten: false,
             ending: false,
+            api: VecDeque::new(),
         };
+        if let (Some(roster), Some(snapshot)) = (life.tree.roster(), snapshot) {
+            let recalled = roster.recall(snapshot);
+            recalled.map_err(|error| format!("the snapshot: {error}"))?;
+        }
         let mut news = Vec::new();
         life.tree.start(&life.world, &mut news);
         life.behind.extend(news);
@@ -282,7 +252,9 @@ impl Life {
     /// Whether the seat's thread would turn now.
     pub(crate) fn is_due(&mut self, seat: Seat, now: Mono) -> bool {
         match seat {
-            Seat::Control => self.control.is_due(now) || self.world.has_events(),
+            Seat::Control => {
+                self.control.is_due(now) || self.world.has_events() || !self.api.is_empty()
+            }
             Seat::Reader(at) => {
                 let eye = &mut self.eyes[at];
                 eye.alarm.is_due(now) || eye.reader.ring().has_events()
@@ -364,6 +336,9 @@ impl Life {
         let heard = !self.ending
             && self.behind.is_empty()
             && self.eyes.iter().all(|eye| eye.news.is_empty());
+        for update in self.api.drain(..) {
+            self.tree.hear_api(update, now);
+        }
         let mut news = Vec::new();
         let tree = self.tree.turn(&self.world, now, &mut news);
         if !self.forgotten && heard && news.is_empty() && self.tree.is_whole() {
@@ -387,6 +362,12 @@ impl Life {
         self.control
             .set(lanes.progress, deadlines.into_iter().flatten().min());
         stored
+    }
+
+    /// What the agent knows of pods, if that has changed since it was written.
+    pub(crate) fn snapshot(&mut self) -> Option<Vec<u8>> {
+        let roster = self.tree.roster()?;
+        roster.is_unwritten().then(|| roster.snapshot())
     }
 
     fn forget_unfound(&mut self) {
@@ -415,7 +396,7 @@ impl Life {
             return self.behind.clear();
         }
         while let Some(event) = self.behind.pop_front() {
-            let reader = log_of(&event) as usize % self.eyes.len();
+            let reader = event.source().log.0 as usize % self.eyes.len();
             let eye = &mut self.eyes[reader];
             if eye.news.len() >= self.news_max {
                 return self.behind.push_front(event);
@@ -568,15 +549,6 @@ const ITEM_BYTES: u64 = 450;
 /// The longest record with what an encoder puts around it, in bytes.
 const RECORD_BYTES: u64 = 2_000;
 
-fn log_of(event: &Event) -> u32 {
-    match event {
-        Event::Found { source, .. }
-        | Event::Moved { source, .. }
-        | Event::Gone { source, .. }
-        | Event::Ended { source } => source.log.0,
-    }
-}
-
 fn fed(feed: &Feed) -> String {
     match feed {
         Feed::Chunk(chunk) => format!("{:?} open {}", chunk.ticket, chunk.open_tail),
@@ -592,6 +564,7 @@ fn said(event: &Event) -> String {
         Event::Found { path, .. } => format!("found {}", path.display()),
         Event::Moved { to, .. } => format!("moved to {}", to.display()),
         Event::Gone { path, .. } => format!("gone {}", path.display()),
+        Event::Changed { source } => format!("changed {} {:?}", source.key, source.standing),
         Event::Ended { source } => format!("ended {}", source.key),
     }
 }

@@ -32,6 +32,22 @@ enum Age {
     Gone,
 }
 
+/// How much of a pod is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    There,
+    Ending,
+    Gone,
+}
+
+/// A pod as the Kubernetes API has it.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) uid: String,
+    pub(crate) name: String,
+    pub(crate) presence: Presence,
+}
+
 #[derive(Debug)]
 struct Pod {
     directory: PathBuf,
@@ -287,6 +303,26 @@ impl Node {
             .filter(|file| file.deleted)
             .map(|file| file.key)
             .collect()
+    }
+
+    /// All pods that there ever were.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = Named> {
+        self.pods.iter().filter_map(|pod| {
+            let directory = pod.directory.file_name()?.to_str()?;
+            let (_, rest) = directory.split_once('_')?;
+            let (name, uid) = rest.split_once('_')?;
+            let presence = match pod.age {
+                Age::Made | Age::Furnished | Age::Runs => Presence::There,
+                Age::Ending => Presence::Ending,
+                Age::Gone => Presence::Gone,
+            };
+            let (uid, name) = (uid.to_owned(), name.to_owned());
+            Some(Named {
+                uid,
+                name,
+                presence,
+            })
+        })
     }
 
     /// Container logs whose directories are there.

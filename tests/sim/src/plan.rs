@@ -49,11 +49,26 @@ outputs:
     timeout: 400ms
 "#;
 
-/// A plan with numbers drawn from `rng`; `sweeps` where watches may be refused. Sizes are below what
-/// a config may say, so that chunks, batches and windows end everywhere.
-pub(crate) fn plan(rng: &mut Rng, sweeps: bool) -> Result<Plan, String> {
+/// Asks the API for labels, and holds files for as long as it takes.
+const KUBERNETES: &str =
+    ", kubernetes: {on_missing_metadata: wait, metadata_wait: 1h, labels: [app]}}}}";
+
+/// What the labels of Loki's streams are then.
+const LABELS: &str = "/push\", labels: {namespace: \"{namespace}\", pod: \"{pod}\", \
+                      container: \"{container}\", stream: \"{stream}\", app: \"{labels.app}\"}}";
+
+/// A plan with numbers drawn from `rng`; `sweeps` where watches may be refused, `asks` where the
+/// Kubernetes API is asked. Sizes are below what a config may say, so that chunks, batches and windows
+/// end everywhere.
+pub(crate) fn plan(rng: &mut Rng, sweeps: bool, asks: bool) -> Result<Plan, String> {
     let mut of = |numbers: &[u64]| numbers[rng.place(numbers.len())];
-    let text = TEXT
+    let text = if asks {
+        TEXT.replace("[/docker]}}}", &format!("[/docker]{KUBERNETES}"))
+            .replace("/push\"}", LABELS)
+    } else {
+        TEXT.to_owned()
+    };
+    let text = text
         .replace("READERS", &of(&[1, 2]).to_string())
         .replace("ENCODERS", &of(&[1, 2, 3]).to_string())
         .replace("PACE", &of(&[1, 5, 20]).to_string())

@@ -17,6 +17,7 @@ use tailwake::ledger::positions::Positions;
 use tailwake::plan::Plan;
 use tailwake::tail::identity::is_same;
 
+use crate::api::Api;
 use crate::books::{Books, Counts, NAMES, OUTPUTS};
 use crate::life::{Life, Seat};
 use crate::net::Net;
@@ -77,6 +78,7 @@ pub(crate) struct Sim {
     pub(crate) node: Node,
     pub(crate) books: Books,
     pub(crate) life: Option<Life>,
+    api: Option<Api>,
     pub(crate) now: u64,
     /// Added to the wall clock's seconds: it was set.
     pub(crate) wall_shift: i64,
@@ -114,7 +116,9 @@ impl Sim {
             births: rng.chance(60),
             ends: rng.chance(60),
         };
-        Self::with(faults, weather, faults.flaky, rng, keeps)
+        // Of numbers of its own: the other seeds play as they did.
+        let api = (seed % 3 == 2).then(|| Rng::new(!seed));
+        Self::with(faults, weather, faults.flaky, (rng, api), keeps)
     }
 
     /// A run in which nothing happens by itself but the turns of the agent.
@@ -129,7 +133,7 @@ impl Sim {
             servers: false,
             flaky: weather.flaky,
         };
-        let mut sim = Self::with(faults, weather, sweeps, Rng::new(seed), keeps)?;
+        let mut sim = Self::with(faults, weather, sweeps, (Rng::new(seed), None), keeps)?;
         sim.small_steps = true;
         Ok(sim)
     }
@@ -138,13 +142,15 @@ impl Sim {
         faults: Faults,
         weather: Weather,
         sweeps: bool,
-        mut rng: Rng,
+        (mut rng, api): (Rng, Option<Rng>),
         keeps: bool,
     ) -> Result<Self, String> {
         let trace = Trace::new(keeps);
-        let plan = plan(&mut rng, sweeps)?;
+        let plan = plan(&mut rng, sweeps, api.is_some())?;
         let world = World::new(Path::new(ROOT), weather, rng.fork());
-        let net = Net::new(rng.fork(), trace.clone());
+        let mut net = Net::new(rng.fork(), trace.clone());
+        let api = api.map(|rng| Api::new(rng, trace.clone()));
+        (net.servers.iter_mut()).for_each(|server| server.labelled = api.is_some());
         let node = Node::new(Path::new(ROOT), world.clone(), trace.clone());
         trace.say(|| {
             let limits = &plan.limits;
@@ -168,6 +174,7 @@ impl Sim {
             node,
             books: Books::default(),
             life: None,
+            api,
             now: 1_000,
             wall_shift: 0,
             apart: false,
@@ -210,6 +217,9 @@ impl Sim {
         self.trace.say(|| "quiet".to_owned());
         self.quiet = true;
         self.net.borrow_mut().calm();
+        if let Some(api) = &mut self.api {
+            api.calm();
+        }
         if self.life.is_none() {
             self.start()?;
         }
@@ -237,6 +247,7 @@ impl Sim {
     pub(crate) fn step(&mut self) -> Result<(), String> {
         self.pass();
         self.net.borrow_mut().step(&mut self.books)?;
+        self.ask();
         let Some(life) = &self.life else {
             return Ok(());
         };
@@ -253,6 +264,18 @@ impl Sim {
             }
         }
         Ok(())
+    }
+
+    /// The Kubernetes API goes on, and what is known of it may be written down.
+    fn ask(&mut self) {
+        let Some(api) = &mut self.api else { return };
+        api.act(&self.node);
+        if let Some(life) = &mut self.life {
+            life.api.extend(api.told.drain(..));
+            if let Some(snapshot) = self.rng.chance(10).then(|| life.snapshot()).flatten() {
+                api.snapshot = Some(snapshot);
+            }
+        }
     }
 
     fn pass(&mut self) {
@@ -319,12 +342,17 @@ impl Sim {
         self.trace.say(|| "the agent starts".to_owned());
         self.lives += 1;
         self.detaches = [0; OUTPUTS];
+        let snapshot = self.api.as_mut().and_then(|api| {
+            api.connect();
+            api.snapshot.as_deref()
+        });
         let life = Life::start(
             &self.plan,
             &self.world,
             &self.net,
             &mut self.rng,
             &self.trace,
+            snapshot,
         )?;
         self.life = Some(life);
         Ok(())

@@ -69,6 +69,8 @@ pub(crate) struct Server {
     /// What it is picky about.
     pub(crate) limits: Limits,
     loki: Loki,
+    /// What arrives must bear its pod's label.
+    pub(crate) labelled: bool,
     rng: Rng,
 }
 
@@ -93,6 +95,7 @@ impl Server {
             items_max,
             limits,
             loki: Loki::default(),
+            labelled: false,
             rng,
         }
     }
@@ -135,12 +138,29 @@ impl Server {
         };
         let wrong = |error| format!("a body that cannot be read: {error:#}");
         let kind = header("content-type").unwrap_or_default();
+        let mut labels: Vec<(String, String)> = Vec::new();
         let arrived: Vec<Arrived> = if self.output == 0 {
+            for set in wire::loki::label_sets(&call.body).map_err(wrong)? {
+                let of = |name: &str| set.iter().find(|(have, _)| have == name);
+                let of = |name| of(name).map(|(_, value)| value.clone()).unwrap_or_default();
+                labels.push((of("pod"), of("app")));
+            }
             wire::loki::decode(&kind, &call.body).map_err(wrong)?
         } else {
             let plain = wire::inflate(header("content-encoding").as_deref(), &call.body);
-            wire::bulk::decode("/_bulk", &plain.map_err(wrong)?).map_err(wrong)?
+            let plain = plain.map_err(wrong)?;
+            for line in plain.split(|byte| *byte == b'\n').skip(1).step_by(2) {
+                let document: Value = serde_json::from_slice(line).unwrap_or_default();
+                let of = &document["kubernetes"];
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                labels.push((text(&of["pod"]), text(&of["labels"]["app"])));
+            }
+            wire::bulk::decode("/_bulk", &plain).map_err(wrong)?
         };
+        let is_own = |(pod, app): &(String, String)| app.starts_with(&format!("{pod}."));
+        if let Some(bare) = labels.iter().find(|both| self.labelled && !is_own(both)) {
+            return Err(format!("arrived without its pod's label: {bare:?}"));
+        }
         let item = |arrived: &Arrived| {
             Ok(Item {
                 ids: books.read(arrived)?,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::keys;
+use super::{keys, kubernetes};
 use crate::config::diagnostics::Report;
 use crate::config::fields::{self, Fields};
 use crate::config::tree::{Key, Node};
@@ -52,6 +52,9 @@ fn pods(node: &Node, report: &mut Report<'_>) -> InputKind {
     InputKind::Pods {
         root: PathBuf::from(map.text("root", report).unwrap_or(PODS)),
         link_roots: link_roots(&map, &[DOCKER], report),
+        kubernetes: map
+            .given("kubernetes")
+            .map(|node| Box::new(kubernetes::kubernetes(node, report))),
     }
 }
 

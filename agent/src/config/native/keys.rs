@@ -125,6 +125,26 @@ sections! {
         "root": "directory", "/var/log/pods", "The tree.";
         "link_roots": "list of directories", "/var/lib/docker/containers",
             "Where links may lead beside the tree itself; a link that leads elsewhere is refused.";
+        "kubernetes": "map", "no metadata from the API",
+            "Labels, annotations and owner of pods from the Kubernetes API, by a watch of this \
+             node's pods; see Kubernetes metadata.";
+    }
+    /// Metadata of pods.
+    KUBERNETES = "inputs.NAME.pods.kubernetes" {
+        "node": "name", "`NODE_NAME`, else the host's name", "This node's name in the API.";
+        "kubeconfig": "file", "as a pod of the cluster", "How the API is reached.";
+        "labels": "list of patterns",
+            "app, k8s-app, app.kubernetes.io/name, app.kubernetes.io/instance, \
+             app.kubernetes.io/component, app.kubernetes.io/version",
+            "Which labels of a pod are taken, by name; `*` stands for any characters.";
+        "annotations": "list of patterns", "none", "Which annotations are taken.";
+        "on_missing_metadata": "`wait` or `send`", "send",
+            "What happens to files of a pod that the API has not named within `metadata_wait`: \
+             they stay open and unread while the API is silent, or are sent without metadata.";
+        "metadata_wait": "duration", "30s",
+            "For how long a pod's files are held, open and unread, before that happens.";
+        "opt_out_annotation": "name", "none",
+            "Pods that bear this annotation with the value `true` are not read.";
     }
     /// Path patterns.
     FILES = "inputs.NAME.files" {

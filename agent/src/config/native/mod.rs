@@ -12,6 +12,7 @@ mod graph;
 mod http;
 mod inputs;
 pub mod keys;
+mod kubernetes;
 mod names;
 mod outputs;
 mod selector;
@@ -118,6 +119,8 @@ pub(super) fn lower(root: &Node, report: &mut Report<'_>) -> Plan {
     refuse_unused(sources, outputs, &graph, report);
     if report.count() == 0 {
         refuse_small_windows(outputs, &plan, report);
+        kubernetes::refuse_apart(sources, &plan, report);
+        kubernetes::refuse_untaken(outputs, &plan, report);
         refuse_too_large(&map, &plan, report);
     }
     plan

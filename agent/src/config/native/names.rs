@@ -4,12 +4,14 @@ use crate::config::diagnostics::{Report, Span};
 use crate::plan::secret;
 
 /// Metadata fields that a template may name.
-pub(super) const FIELDS: [&str; 7] = [
+pub(super) const FIELDS: [&str; 9] = [
     "namespace",
     "pod",
     "uid",
     "container",
     "node",
+    "owner",
+    "owner_kind",
     "filename",
     "stream",
 ];

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use super::bulk;
-use super::http;
-use super::keys;
-use super::names;
+use super::{bulk, http, keys, kubernetes, names};
 use crate::base::size::ByteSize;
 use crate::config::diagnostics::Report;
 use crate::config::fields::{self, Fields};
@@ -211,7 +208,7 @@ fn template(text: &str, node: &Node, report: &mut Report<'_>) -> Option<Template
             );
             return None;
         };
-        if !names::FIELDS.contains(&name) {
+        if !names::FIELDS.contains(&name) && kubernetes::of_pod(name).is_none() {
             report.error(
                 node.span,
                 format!("the template `{}` names no known field", node.shown()),

@@ -95,7 +95,7 @@ fn mistakes_of_bulk_keys() {
         (
             "index: 'logs-{message}'",
             "1:54: `logs-{message}` names no known field",
-            "fields here: `namespace`, `pod`, `uid`, `container`, `node`, `filename`, `stream`; a \
+            "fields here: `namespace`, `pod`, `uid`, `container`, `node`, `owner`, `owner_kind`, `filename`, `stream`; a \
              label is written as `{labels.NAME}`",
         ),
         (

@@ -391,3 +391,85 @@ fn input_mistakes() {
         assert!(said.contains(cause), "{input}: {said}");
     }
 }
+
+#[test]
+fn kubernetes_mistakes() {
+    let text = |input: &str, labels: &str| {
+        format!(
+            "inputs: {{i: {{pods: {{{input}}}}}, j: {{pods: {{kubernetes: {{labels: [app]}}}}}}}}\n\
+             pipelines: {{p: {{from: [i, j], to: o}}}}\n\
+             outputs: {{o: {{loki: {{url: http://h/push, labels: {{x: '{labels}'}}}}}}}}\n"
+        )
+    };
+    for (input, labels, cause) in [
+        (
+            "kubernetes: {labels: [app], node: 'A b'}",
+            "{pod}",
+            "t.yaml:1:55: `A b` is no name of a node",
+        ),
+        (
+            "kubernetes: {labels: ['a b']}",
+            "{pod}",
+            "`a b` is no pattern for names of labels",
+        ),
+        (
+            "kubernetes: {labels: [app], opt_out_annotation: 'x*'}",
+            "{pod}",
+            "`x*` is no name of an annotation",
+        ),
+        (
+            "kubernetes: {labels: [app], on_missing_metadata: drop}",
+            "{pod}",
+            "`on_missing_metadata` does not know `drop`",
+        ),
+        (
+            "kubernetes: {labels: [app], metadata_wait: 2d}",
+            "{pod}",
+            "`metadata_wait` is longer than a day",
+        ),
+        (
+            "kubernetes: {lables: [app]}",
+            "{pod}",
+            "did you mean `labels`?",
+        ),
+        (
+            "kubernetes: {}",
+            "{pod}",
+            "t.yaml:1:39: the `kubernetes` of `j` differs from that of `i`",
+        ),
+        (
+            "kubernetes: {labels: [app]}",
+            "{labels.team}",
+            "cure: add `team` to `labels` of the input's `kubernetes`",
+        ),
+        (
+            "kubernetes: {labels: [app]}",
+            "{annotations.team}",
+            "cure: add `team` to `annotations` of the input's `kubernetes`",
+        ),
+        (
+            "kubernetes: {labels: [app]}",
+            "{labels.}",
+            "names no known field",
+        ),
+    ] {
+        let said = refused(&text(input, labels));
+        assert!(said.contains(cause), "{input}: {said}");
+    }
+    plan(&text("kubernetes: {labels: [app]}", "{labels.app}/{owner}"));
+    let without = |field: &str| {
+        let labels = format!("x: '{{{field}}}'");
+        let output = format!("{{loki: {{url: http://h/push, labels: {{{labels}}}}}}}");
+        refused(&format!(
+            "inputs: {{i: {{pods: {{}}}}}}\npipelines: {{p: {{from: i, to: o}}}}\noutputs: {{o: {output}}}\n"
+        ))
+    };
+    let cure = "cure: add `kubernetes: {labels: [app]}` to an input of kind `pods`";
+    assert!(
+        without("labels.app").contains(cure),
+        "{}",
+        without("labels.app")
+    );
+    let cure = "cure: add `kubernetes: {}` to an input of kind `pods`";
+    assert!(without("owner").contains(cure), "{}", without("owner"));
+}

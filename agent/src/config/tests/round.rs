@@ -39,6 +39,24 @@ fn the_examples_are_read_printed_and_read_again() {
     }
 }
 
+#[test]
+fn what_is_asked_of_kubernetes_is_printed_and_read_again() {
+    for asked in [
+        "{}",
+        "{node: n-1, kubeconfig: '/a b/c', labels: [], annotations: ['*', 'x.io/?'], \
+         on_missing_metadata: wait, metadata_wait: 0, opt_out_annotation: tailwake.io/exclude}",
+    ] {
+        let text = format!(
+            "inputs: {{i: {{pods: {{kubernetes: {asked}}}}}}}\npipelines: {{p: {{from: i, to: o}}}}\n\
+             outputs: {{o: {{loki: {{url: http://h/push}}}}}}\n"
+        );
+        let plan = plan(&text);
+        check_round(&plan).unwrap();
+        let again = parse("printed", &print::yaml(&plan), &env).unwrap();
+        assert_eq!(plan.kubernetes(), again.kubernetes());
+    }
+}
+
 /// Text with all that YAML, variables and templates could trip over.
 pub(super) fn text() -> impl Strategy<Value = Arc<str>> {
     let odd = prop::sample::select(vec![

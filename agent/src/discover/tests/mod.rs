@@ -6,6 +6,7 @@ mod churn;
 mod globs;
 mod limits;
 mod pods;
+mod standing;
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::base::count::Registry;
 use crate::base::files::Files;
 use crate::base::time::Mono;
 use crate::machine::MachineFiles;
+use crate::ticket::Standing;
 
 /// A directory of its own, a tree over it, and what it tells.
 struct Ground<F: Files = MachineFiles> {
@@ -120,12 +122,29 @@ impl<F: Files> Ground<F> {
         let path = |path: &Path| short(&path.to_string_lossy());
         let say = |event: &Event| match event {
             Event::Found {
-                path: at, at_start, ..
+                source,
+                path: at,
+                at_start,
+                at_end,
+                ..
             } => {
-                format!("{} {}", if *at_start { "there" } else { "found" }, path(at))
+                let how = match (at_end, at_start) {
+                    (true, _) => "again",
+                    (false, true) => "there",
+                    (false, false) => "found",
+                };
+                let held = match source.standing {
+                    Standing::Read => String::new(),
+                    standing => format!(" {standing:?}"),
+                };
+                format!("{how} {}{held}", path(at))
             }
             Event::Moved { from, to, .. } => format!("moved {} {}", path(from), path(to)),
             Event::Gone { path: at, .. } => format!("gone {}", path(at)),
+            Event::Changed { source } => {
+                let app = source.meta.field("labels.app").map_or("-", |app| app);
+                format!("changed {} {:?} {app}", short(&source.key), source.standing)
+            }
             Event::Ended { source } => format!("ended {}", short(&source.key)),
         };
         events.iter().map(say).collect()

@@ -225,13 +225,16 @@ fn field_of<'r>(record: &'r Record<'_>, name: &str) -> &'r [u8] {
     }
 }
 
-/// A label of the record, else of its source; empty when there is none.
+/// A label of the record, else of its source, else of its pod; empty when there is none.
 fn label<'r>(record: &'r Record<'_>, name: &str) -> &'r [u8] {
     if let Some((_, value)) = record.labels.iter().find(|(label, _)| **label == *name) {
         return value;
     }
-    let labels = &record.source.labels;
-    let found = labels.iter().find(|(label, _)| **label == *name);
+    let source = record.source;
+    let facts = source.meta.facts.iter();
+    let labels = source.labels.iter();
+    let mut labels = labels.chain(facts.flat_map(|facts| &facts.labels));
+    let found = labels.find(|(label, _)| **label == *name);
     found.map_or(&[], |(_, value)| value.as_bytes())
 }
 

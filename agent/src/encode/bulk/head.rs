@@ -26,7 +26,7 @@ pub(in super::super) const OWN_MEMBERS: [&str; 5] =
 
 /// Members of our `log` and `kubernetes` objects: a body's key that is one of them, stands below one
 /// or above one cannot stand beside them. `log.level` can.
-const FLAT: [&str; 8] = [
+const FLAT: [&str; 12] = [
     "log.file",
     "log.offset",
     "log.cut",
@@ -35,8 +35,12 @@ const FLAT: [&str; 8] = [
     "kubernetes.uid",
     "kubernetes.container",
     "kubernetes.node",
+    "kubernetes.owner",
+    "kubernetes.owner_kind",
+    "kubernetes.labels",
+    "kubernetes.annotations",
 ];
-const SCHEMA: [&str; 8] = [
+const SCHEMA: [&str; 12] = [
     "log.file.path",
     "log.offset",
     "log.flags",
@@ -45,6 +49,10 @@ const SCHEMA: [&str; 8] = [
     "kubernetes.pod.uid",
     "kubernetes.container.name",
     "kubernetes.node.name",
+    "kubernetes.owner",
+    "kubernetes.owner_kind",
+    "kubernetes.labels",
+    "kubernetes.annotations",
 ];
 
 /// What is the same in all documents of a source's stream.
@@ -103,6 +111,17 @@ fn front(source: &Source, stream: Stream, shape: FieldShape) -> Vec<u8> {
             push_object(&mut kubernetes, "node", &[("name", &meta.node)]);
         }
     }
+    for name in ["owner", "owner_kind"] {
+        push_member(
+            &mut kubernetes,
+            name,
+            meta.field(name).map_or("", |value| value),
+        );
+    }
+    if let Some(facts) = &meta.facts {
+        push_pod_map(&mut kubernetes, "labels", &facts.labels);
+        push_pod_map(&mut kubernetes, "annotations", &facts.annotations);
+    }
     if !kubernetes.is_empty() {
         out.extend_from_slice(b",\"kubernetes\":{");
         out.extend_from_slice(&kubernetes);
@@ -147,6 +166,28 @@ fn push_object(out: &mut Vec<u8>, name: &str, members: &[(&str, &str)]) {
     push_json(out, name.as_bytes());
     out.extend_from_slice(b":{");
     out.extend_from_slice(&inner);
+    out.push(b'}');
+}
+
+/// A pod's labels or annotations as a member of `kubernetes`, empty values too, unless it has none.
+fn push_pod_map(out: &mut Vec<u8>, name: &str, list: &[(Arc<str>, Arc<str>)]) {
+    let pairs = list.iter();
+    let map: BTreeMap<String, &str> = pairs
+        .map(|(key, value)| (label_key(key), &**value))
+        .collect();
+    if map.is_empty() {
+        return;
+    }
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    push_json(out, name.as_bytes());
+    for (at, (key, value)) in map.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b":{" } else { b"," });
+        push_json(out, key.as_bytes());
+        out.push(b':');
+        push_json(out, value.as_bytes());
+    }
     out.push(b'}');
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::compress::inflate;
-use super::super::fixture::{Told, record, source, ticket};
+use super::super::fixture::{Told, record, source, ticket, with_facts};
 use super::super::loki::slice;
 use super::super::subset::subset;
 use super::*;
@@ -89,6 +89,32 @@ fn added(text: &[u8]) -> Value {
     let log = json!({"file": "/var/log/pods/default_web-1_0a1b/app/0.log", "offset": 7});
     assert_eq!(object.remove("log"), Some(log));
     Value::Object(object)
+}
+
+#[test]
+fn what_the_api_says_of_a_pod_stands_under_kubernetes() {
+    let told = Arc::new(Told::default());
+    let (source, owed) = (with_facts(&source(&[])), ticket(&told, 0, 1));
+    let mut bulk = bulk(true, 0);
+    let text = br#"{"kubernetes.owner":"mine","kubernetes.host":"h"}"#;
+    bulk.push(
+        0,
+        &mut record(&source, &owed, text),
+        Claim::default(),
+        Mono(0),
+    );
+    owed.settle();
+    let sealed = bulk.seal(0).unwrap();
+    let raw = inflate(sealed.encoding, &sealed.body).unwrap();
+    let document = raw.split(|byte| *byte == b'\n').nth(1).unwrap();
+    let document: Value = serde_json::from_slice(document).unwrap();
+    let want = json!({"namespace": "default", "pod": "web-1", "uid": "0a1b", "container": "app",
+        "node": "node-1", "owner": "web", "owner_kind": "Deployment",
+        "labels": {"app": "web", "app_kubernetes_io/name": "shop"},
+        "annotations": {"team": "a\"b"}});
+    assert_eq!(document["kubernetes"], want);
+    assert_eq!(document["kubernetes.host"], json!("h"));
+    assert!(document.get("kubernetes.owner").is_none(), "ours wins");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{
     Selector, Spool, Stage, StartAt, Step, Template, TemplatePart, TimestampFormat, secret,
 };
 use crate::base::outputs::OutputId;
-use crate::plan::{InputKind, OverRate};
+use crate::plan::{InputKind, Kubernetes, OnMissing, OverRate};
 
 /// The whole plan as native YAML.
 #[must_use]
@@ -214,12 +214,44 @@ impl Page<'_> {
             let roots = input.kind.link_roots().iter();
             let roots = bracketed(roots.map(|root| root.to_string_lossy()));
             self.line(6, format!("link_roots: {roots}"));
+            if let Some(kubernetes) = input.kind.kubernetes() {
+                self.kubernetes(kubernetes);
+            }
             let start_at = match input.start_at {
                 StartAt::Beginning => "beginning".to_owned(),
                 StartAt::End => "end".to_owned(),
                 StartAt::Age { secs } => duration(secs.saturating_mul(1_000)),
             };
             self.line(4, format!("start_at: {start_at}"));
+        }
+    }
+
+    fn kubernetes(&mut self, kubernetes: &Kubernetes) {
+        self.line(6, "kubernetes:");
+        if let Some(node) = &kubernetes.node {
+            self.line(8, format!("node: {}", scalar(node)));
+        }
+        if let Some(path) = &kubernetes.kubeconfig {
+            let path = scalar(&path.to_string_lossy());
+            self.line(8, format!("kubeconfig: {path}"));
+        }
+        let lists = [
+            ("labels", &kubernetes.labels),
+            ("annotations", &kubernetes.annotations),
+        ];
+        for (name, globs) in lists {
+            let texts = globs.iter().map(|glob| glob.text().into());
+            self.line(8, format!("{name}: {}", bracketed(texts)));
+        }
+        let on_missing = match kubernetes.on_missing {
+            OnMissing::Wait => "wait",
+            OnMissing::Send => "send",
+        };
+        self.line(8, format!("on_missing_metadata: {on_missing}"));
+        let wait = duration(kubernetes.wait_ms);
+        self.line(8, format!("metadata_wait: {wait}"));
+        if let Some(name) = &kubernetes.opt_out {
+            self.line(8, format!("opt_out_annotation: {}", scalar(name)));
         }
     }
 

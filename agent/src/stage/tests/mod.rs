@@ -19,7 +19,7 @@ use crate::base::size::ByteSize;
 use crate::base::time::{Mono, Timestamp};
 use crate::plan::{Input, InputKind, Limits, Pipeline, Plan, StartAt, Step, Wake};
 use crate::ticket::{
-    Chunk, Ended, Feed, FileId, LogId, Meta, PassId, Settle, Source, Span, Ticket,
+    Chunk, Ended, Feed, FileId, LogId, Meta, PassId, Settle, Source, Span, Standing, Ticket,
 };
 
 /// When everything is read.
@@ -44,6 +44,7 @@ fn plan(steps: Vec<Step>, record_max: u64) -> Plan {
             kind: InputKind::Pods {
                 root: PathBuf::new(),
                 link_roots: Vec::new(),
+                kubernetes: None,
             },
             start_at: StartAt::Beginning,
         }],
@@ -176,6 +177,7 @@ impl Bench {
             },
             labels: vec![("app".into(), "web".into())],
             tag: None,
+            standing: Standing::Read,
         };
         self.given += self.outputs.iter().count();
         let reports = Arc::clone(&self.reports) as Arc<dyn Settle>;

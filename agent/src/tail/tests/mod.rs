@@ -7,6 +7,7 @@ mod fair;
 mod flaky;
 mod open;
 mod ring;
+mod standing;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -29,7 +30,7 @@ use crate::encode::Outlet;
 use crate::ledger::Ledger;
 use crate::ledger::positions::Positions;
 use crate::plan::{IoChoice, Limits, RungChoice, StartAt};
-use crate::ticket::{Chunk, Ended, Feed, Feeds, LogId, Meta, Source};
+use crate::ticket::{Chunk, Ended, Feed, Feeds, LogId, Meta, Source, Standing};
 use crate::wake::{Ladder, Rung, WakeCounters};
 
 /// A directory that goes with its last user.
@@ -179,6 +180,7 @@ impl Bench {
             meta: Meta::default(),
             labels: Vec::new(),
             tag: None,
+            standing: Standing::Read,
         };
         Self {
             dir,
@@ -244,6 +246,7 @@ impl Bench {
             path: self.path(name),
             place,
             at_start,
+            at_end: false,
         });
         let gone = self.known.difference(&names).map(|name| Event::Gone {
             source: Arc::clone(&self.source),

@@ -74,6 +74,7 @@ pub(super) fn other_log(bench: &Bench, log: u32) -> Event {
         path: bench.path(&name),
         place: log_file("0.log").unwrap(),
         at_start: false,
+        at_end: false,
     }
 }
 

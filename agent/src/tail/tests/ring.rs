@@ -47,6 +47,7 @@ fn a_refused_event_calls_for_a_sweep_as_soon_as_another_file_wakes() {
         path: bench.path("other"),
         place: log_file("0.log").unwrap(),
         at_start: false,
+        at_end: false,
     });
     bench.turn(events);
     bench.reader.ring().loses = true;
