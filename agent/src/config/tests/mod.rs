@@ -5,6 +5,7 @@
 mod bulk;
 mod http;
 mod messages;
+mod outputs_page;
 mod round;
 mod spool;
 
