@@ -28,7 +28,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tailwake::base::bell::Bell;
 use tailwake::base::count::Registry;
 use tailwake::base::outputs::OutputId;
-use tailwake::base::pool::Pool;
+use tailwake::base::pool::{Permits, Pool};
 use tailwake::base::time::{Clock as _, MachineClock};
 use tailwake::discover::Tree;
 use tailwake::encode::Outlet;
@@ -336,7 +336,7 @@ impl Woken {
             MachineFiles::new(plan.allowed_roots()),
             ledger,
             Pool::new(buffers, bytes as usize, bell.clone()),
-            memory.memory.open_bytes,
+            Permits::new(memory.memory.permits, bell.clone()),
             bell.clone(),
             vec![Arc::clone(&feeds)],
             vec![Arc::new(outlet)],

@@ -13,7 +13,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use crate::base::bell::Bell;
-use crate::base::sync::{ArrayQueue, AtomicBool, AtomicU64, Ordering};
+use crate::base::sync::{ArrayQueue, AtomicBool, Ordering};
 
 /// A fixed set of equal buffers.
 #[derive(Clone, Debug)]
@@ -129,101 +129,37 @@ impl fmt::Debug for Buffer {
     }
 }
 
-/// A fixed number of bytes that are allocated elsewhere: who is about to takes them here first.
+/// A fixed number of permits: a pool of buffers without bytes.
 #[derive(Clone, Debug)]
-pub struct Permits(Arc<Store>);
-
-#[derive(Debug)]
-struct Store {
-    bytes: u64,
-    free: AtomicU64,
-    wanted: AtomicBool,
-    bell: Bell,
-}
+pub struct Permits(Pool);
 
 impl Permits {
-    /// Permits for `bytes` in all; `bell` rings when some come back after an `extend` has failed.
+    /// `count` permits, one at the least; `bell` rings when one comes back after a `take` has failed.
     #[must_use]
-    pub fn new(bytes: u64, bell: Bell) -> Self {
-        Self(Arc::new(Store {
-            bytes,
-            free: AtomicU64::new(bytes),
-            wanted: AtomicBool::new(false),
-            bell,
-        }))
+    pub fn new(count: usize, bell: Bell) -> Self {
+        Self(Pool::new(count, 0, bell))
     }
 
-    /// Whether a permit is for `bytes`, or for all that there are here.
+    /// A permit, if `reserve` are left after it (of a single one, none needs to be); or none: then the
+    /// bell will ring.
     #[must_use]
-    pub fn suffices(&self, permit: Option<&Permit>, bytes: u64) -> bool {
-        permit.map_or(0, |permit| permit.bytes) >= bytes.min(self.0.bytes)
-    }
-
-    /// Makes a permit one that suffices; says whether it does. Otherwise it stays as it is, and the
-    /// bell will ring. One of other permits goes home, as this stands for all of its bytes.
-    #[must_use]
-    pub fn extend(&self, permit: &mut Option<Permit>, bytes: u64) -> bool {
-        if self.suffices(permit.as_ref(), bytes) {
-            return true;
-        }
-        let own = permit
-            .as_ref()
-            .filter(|own| Arc::ptr_eq(&own.home, &self.0));
-        let has = own.map_or(0, |own| own.bytes);
-        let bytes = bytes.min(self.0.bytes);
-        // Announced first, then looked again, as in [`Pool::take`].
-        if !self.0.take(bytes - has) {
-            self.0.wanted.store(true, Ordering::SeqCst);
-            if !self.0.take(bytes - has) {
-                return false;
+    pub fn take(&self, reserve: usize) -> Option<Permit> {
+        let reserve = reserve.min(self.0.count() - 1);
+        if self.0.free() <= reserve {
+            // Announced first, then looked again, as in [`Pool::take`].
+            self.0.starve();
+            if self.0.free() <= reserve {
+                return None;
             }
         }
-        match permit {
-            Some(own) if has > 0 => own.bytes = bytes,
-            _ => {
-                let home = Arc::clone(&self.0);
-                *permit = Some(Permit { bytes, home });
-            }
-        }
-        true
+        self.0.take().map(|home| Permit { _home: home })
     }
 }
 
-impl Store {
-    fn take(&self, bytes: u64) -> bool {
-        let order = Ordering::SeqCst;
-        let left = |free: u64| free.checked_sub(bytes);
-        self.free.fetch_update(order, order, left).is_ok()
-    }
-}
-
-/// So many bytes may be allocated; it goes home by being dropped.
+/// One permit; it goes home by being dropped.
 #[derive(Debug)]
 pub struct Permit {
-    bytes: u64,
-    home: Arc<Store>,
-}
-
-impl Permit {
-    /// Takes off what it has beyond `bytes`.
-    #[must_use]
-    pub fn split_off(&mut self, bytes: u64) -> Option<Self> {
-        let beyond = self.bytes.checked_sub(bytes).filter(|beyond| *beyond > 0)?;
-        self.bytes = bytes;
-        Some(Self {
-            bytes: beyond,
-            home: Arc::clone(&self.home),
-        })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let _ = self.home.free.fetch_add(self.bytes, Ordering::SeqCst);
-        if self.home.wanted.swap(false, Ordering::SeqCst) {
-            self.home.bell.ring();
-        }
-    }
+    _home: Buffer,
 }
 
 #[cfg(test)]
@@ -238,20 +174,5 @@ mod tests {
         drop(first);
         assert_eq!(pool.free(), 1);
         assert!(pool.take().is_some());
-    }
-    #[test]
-    fn a_permit_grows_and_goes_home_in_pieces() {
-        let permits = Permits::new(100, Bell::silent());
-        let (mut first, mut second) = (None, None);
-        assert!(permits.extend(&mut first, 30) && permits.extend(&mut first, 90));
-        assert!(!permits.extend(&mut second, 20), "10 are left");
-        drop(first.as_mut().and_then(|permit| permit.split_off(80)));
-        assert!(permits.extend(&mut second, 20));
-        // What others gave goes home, and nobody gets more than all of it.
-        let others = Permits::new(50, Bell::silent());
-        assert!(others.extend(&mut second, 1_000) && !others.extend(&mut None, 1));
-        assert!(permits.extend(&mut first, 101) && !permits.extend(&mut None, 1));
-        drop(first);
-        assert!(permits.extend(&mut second, 60), "all of it is there again");
     }
 }

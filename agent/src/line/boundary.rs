@@ -51,7 +51,7 @@ pub fn scan(lines: &[u8], mut open: Open) -> (usize, Open) {
     let (mut at, mut clean) = (0, 0);
     while at < lines.len() {
         let end = memchr(b'\n', &lines[at..]).map_or(lines.len(), |newline| at + newline + 1);
-        open.after(part_of(lines[at..end].trim_ascii_end()), (end - at) as u64);
+        open.after(part_of(lines[at..end].trim_ascii_end()));
         at = end;
         if open.is_none() {
             clean = at;
@@ -69,7 +69,7 @@ pub fn within(piece: &[u8], mut open: Open) -> Open {
     } else if piece.starts_with(docker_end::HEAD) {
         open.begun_docker(piece);
     } else {
-        open.begun(part_of(piece), piece.len() as u64);
+        open.begun(part_of(piece));
     }
     open
 }

@@ -2,14 +2,9 @@
 //!
 //! 1. Each stream is looked at by itself: one that stays open says nothing about the other.
 //! 2. Text is counted as the encoder counts it or lower, so that what is taken as longer than a record may
-//!    be has left the encoder; and as long as its lines are, so that the encoder takes no more for it.
+//!    be has left the encoder.
 
-use super::HEAD_BYTES;
 use super::docker_end::DockerEnd;
-
-/// What an encoder takes for open records comes in so many bytes: an allocation, and what stands beside a
-/// text.
-pub const UNIT_BYTES: u64 = 4 << 10;
 
 /// Whose record is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +39,6 @@ struct Slot {
     seen: u32,
     /// Bytes of the open record's text, at the least; no more than fit.
     bytes: u32,
-    /// Bytes of its lines, and so of its text at the most.
-    raw: u32,
 }
 
 /// A line that goes on.
@@ -56,7 +49,6 @@ struct Mid {
     open: bool,
     /// Docker's keys, which say both, come at its end.
     docker: Option<DockerEnd>,
-    /// All bytes of it, as framing counts them.
     bytes: u32,
 }
 
@@ -96,20 +88,6 @@ impl Open {
         Whose::ALL.iter().any(|whose| self.keeps(*whose, most))
     }
 
-    /// Bytes that an encoder takes for what it keeps, at the most: a text that grows takes up to twice
-    /// its length, and no more than the longest record. A multiple of [`UNIT_BYTES`].
-    #[must_use]
-    pub fn kept_bytes(&self, most: u64) -> u64 {
-        let longest = most.saturating_sub(HEAD_BYTES as u64);
-        let takes = |bytes: u32| (2 * u64::from(bytes)).clamp(1, longest.max(1));
-        let kept = Whose::ALL.iter().filter(|whose| self.keeps(**whose, most));
-        let bytes = kept.map(|whose| {
-            let line = self.line.filter(|line| line.whose == *whose);
-            takes(self.slots[*whose as usize].raw) + line.map_or(0, |line| takes(line.bytes))
-        });
-        bytes.sum::<u64>().next_multiple_of(UNIT_BYTES)
-    }
-
     /// How many pieces have left a record of theirs open: it changes when that grows.
     #[must_use]
     pub const fn seen(&self, whose: Whose) -> u32 {
@@ -143,13 +121,11 @@ impl Open {
         self.tidy();
     }
 
-    /// After a whole line of so many bytes.
-    pub(super) fn after(&mut self, part: Part, bytes: u64) {
+    /// After a whole line.
+    pub(super) fn after(&mut self, part: Part) {
         let was = self.has(part.whose);
         if part.open {
             self.grow(part.whose, part.text);
-            let slot = &mut self.slots[part.whose as usize];
-            slot.raw = slot.raw.saturating_add(fit(bytes));
         } else {
             self.close(part.whose);
             self.beside |= !was;
@@ -157,15 +133,14 @@ impl Open {
         self.tidy();
     }
 
-    /// After the first piece of a line that is longer than a buffer, of so many bytes; without its end, it
-    /// is `part`.
-    pub(super) fn begun(&mut self, part: Part, bytes: u64) {
+    /// After the first piece of a line that is longer than a buffer; without its end, it is `part`.
+    pub(super) fn begun(&mut self, part: Part) {
         self.grow(part.whose, 0);
         self.line = Some(Mid {
             whose: part.whose,
             open: part.open,
             docker: None,
-            bytes: fit(bytes),
+            bytes: fit(part.text),
         });
     }
 
@@ -194,19 +169,18 @@ impl Open {
     /// Such a line has ended.
     pub(super) fn finished(&mut self) {
         let Some(line) = self.line.take() else { return };
-        let bytes = u64::from(line.bytes);
         let part = match line.docker {
             None => Part {
                 whose: line.whose,
                 open: line.open,
-                text: bytes.saturating_sub(HEAD_BYTES as u64),
+                text: u64::from(line.bytes),
             },
             Some(end) => {
                 self.close(line.whose);
-                end.part(bytes)
+                end.part(u64::from(line.bytes))
             }
         };
-        self.after(part, bytes);
+        self.after(part);
     }
 
     fn grow(&mut self, whose: Whose, text: u64) {
@@ -217,7 +191,7 @@ impl Open {
 
     fn close(&mut self, whose: Whose) {
         let slot = &mut self.slots[whose as usize];
-        (slot.open, slot.bytes, slot.raw) = (false, 0, 0);
+        (slot.open, slot.bytes) = (false, 0);
     }
 
     fn tidy(&mut self) {

@@ -5,8 +5,8 @@
 //! windows  the sum of window_bytes of all outputs: compressed bodies, their tables, their claims;
 //!          with a spool in memory, its bytes; with one on the disk, 4 MiB on the way there and back
 //! batches  2 * batch_bytes an output and encoder: one that fills, one that is sealed
-//! joins    pairs * 2 * record_bytes_max, for lines and parts over a chunk's end, shared in bytes
-//!          pairs = max(limits.memory / 8 / (2 * record_bytes_max), 2 a reader)
+//! joins    permits * 2 * record_bytes_max, a record of each stream: lines and parts over a chunk's end
+//!          permits = max(limits.memory / 8 / (2 * record_bytes_max), 2 a reader)
 //!          with multiline stages, also max(limits.memory / 8 / encoders, record_bytes_max) an encoder
 //! ```
 //!
@@ -23,9 +23,9 @@ use crate::base::size::ByteSize;
 /// The pool has at least this many buffers a reader: fewer, and one slow encoder starves it.
 const BUFFERS_MIN: u64 = 8;
 
-/// Each reader has room for at least this many records of each stream: one for those whose end is
-/// there, one for those that lie still, which are many small ones in the main.
-const PAIRS_MIN: u64 = 2;
+/// Each reader has at least this many permits: one for a record that lies still, one for those whose
+/// end is there.
+const PERMITS_MIN: u64 = 2;
 
 /// What each part of the agent may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub struct Memory {
     pub windows_bytes: u64,
     /// Bytes of batches that encoders fill and compress, in all.
     pub batches_bytes: u64,
-    /// Bytes of records that lie over a chunk's end, in all.
-    pub open_bytes: u64,
+    /// Passes that may have a record open over a chunk's end at once, in all.
+    pub permits: usize,
     /// Bytes of multiline blocks that one encoder may hold; 0 without multiline stages.
     pub blocks_bytes: u64,
     /// Bytes of partial lines and multiline blocks, in all.
@@ -123,21 +123,22 @@ impl Memory {
         let pool = buffers.saturating_mul(buffer);
         let record = plan.limits.record_bytes_max.0.max(1);
         let pair = record.saturating_mul(2);
-        let pairs = (limit / 8 / pair).max(PAIRS_MIN.saturating_mul(readers.max(1) as u64));
+        let permits = (limit / 8 / pair).max(PERMITS_MIN.saturating_mul(readers.max(1) as u64));
         let encoders = encoders.max(1) as u64;
         let blocks = if plan.has_blocks() {
             (limit / 8 / encoders).max(record)
         } else {
             0
         };
-        let open = pairs.saturating_mul(pair);
-        let joins = open.saturating_add(blocks.saturating_mul(encoders));
+        let joins = permits
+            .saturating_mul(pair)
+            .saturating_add(blocks.saturating_mul(encoders));
         Self {
             pool_buffers: usize::try_from(buffers).unwrap_or(usize::MAX),
             pool_bytes: pool,
             windows_bytes: windows,
             batches_bytes: batches,
-            open_bytes: open,
+            permits: usize::try_from(permits).unwrap_or(usize::MAX),
             blocks_bytes: blocks,
             joins_bytes: joins,
             total: sum([pool, windows, batches, joins].into_iter()),

@@ -17,7 +17,7 @@ use super::health::{Beating, Health};
 use crate::base::bell::{Bell, Ring as Rings};
 use crate::base::count::Registry;
 use crate::base::outputs::OutputId;
-use crate::base::pool::Pool;
+use crate::base::pool::{Permits, Pool};
 use crate::base::time::{Clock, MachineClock, Mono};
 use crate::discover::Event;
 use crate::encode::{Gate, Outlet, Worker};
@@ -259,7 +259,7 @@ impl Threads {
             health: &health,
             clock,
             pool: (buffers, buffer_bytes),
-            open_bytes: threads.memory.open_bytes / readers as u64,
+            permits: (threads.memory.permits / readers).max(1),
             roll: &roll,
             rates: &Rates::new(&plan.limits, registry),
         };
@@ -360,7 +360,7 @@ struct ReaderStart<'a> {
     health: &'a Health,
     clock: MachineClock,
     pool: (usize, usize),
-    open_bytes: u64,
+    permits: usize,
     roll: &'a Arc<Roll>,
     rates: &'a Arc<Rates>,
 }
@@ -382,7 +382,7 @@ impl ReaderStart<'_> {
             MachineFiles::new(plan.allowed_roots()),
             Arc::clone(self.ledger),
             pool,
-            self.open_bytes,
+            Permits::new(self.permits, eventfd.bell()),
             eventfd.bell(),
             self.feeds.to_vec(),
             self.outlets.to_vec(),

@@ -18,7 +18,7 @@ impl Patience {
         grown_ms: 10_000,
         open_ms: 30_000,
     };
-    /// Where others wait for room.
+    /// Where others wait for the permit.
     pub const SHARED: Self = Self {
         grown_ms: 10_000,
         open_ms: 5_000,
@@ -107,13 +107,8 @@ impl Age {
     pub fn due(&self, open: &Open, whose: Whose, most: u64, patience: Patience) -> Option<Mono> {
         let known = self.0.as_ref().filter(|_| open.keeps(whose, most))?;
         let rests = known.grown[whose as usize].at.plus_ms(patience.grown_ms);
-        Some(self.old(patience).map_or(rests, |old| old.min(rests)))
-    }
-
-    /// When what the encoder keeps is waited for no longer, though more of it is there.
-    pub fn old(&self, patience: Patience) -> Option<Mono> {
-        let since = self.0.as_ref()?.since?;
-        Some(since.plus_ms(patience.open_ms))
+        let old = known.since.map(|since| since.plus_ms(patience.open_ms));
+        Some(old.map_or(rests, |old| old.min(rests)))
     }
 
     /// Whether so much of the log went by that the record has no end, however soon that was.

@@ -69,9 +69,6 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
                 let at = log.pass_at(reading.pass);
                 if let Some(at) = at {
                     // What cannot be read keeps no permit from others.
-                    if log.passes[at].is_clean() {
-                        log.passes[at].let_go();
-                    }
                     self.end_stale(id, at, true, now);
                 }
                 let due = self.read_failed(id, &error, now);
@@ -310,15 +307,15 @@ impl Pass {
         if cut.is_clean() {
             return self.close();
         }
-        let needs = cut.open.kept_bytes(most);
-        self.age.sent(cut.take as u64, needs > 0, now);
+        let keeps = cut.open.keeps_any(most);
+        self.age.sent(cut.take as u64, keeps, now);
         self.age.note(cut.open, now);
         self.open = cut.open;
-        if needs == 0 {
+        if !keeps {
             return self.let_go();
         }
         self.glue.get_or_insert_with(|| ticket.split(self.outputs));
-        self.spare(needs)
+        None
     }
 }
 

@@ -40,10 +40,10 @@ pub struct Pass {
     pub through: Through,
     /// For how long what is open has been so.
     pub age: Age,
-    /// For what its encoder keeps of open records.
+    /// It may leave a record open.
     pub permit: Option<Permit>,
-    /// It waits for a permit of so many bytes, and does not read; 0 = it does not wait.
-    pub wants: u64,
+    /// It waits for such a permit, and does not read.
+    pub waits: bool,
 }
 
 /// How far a record's end was looked for.
@@ -53,8 +53,6 @@ pub struct Scan {
     pub at: u64,
     /// What is open before it.
     pub open: Open,
-    /// Bytes that an encoder takes for what was open on the way, at the most.
-    pub needs: u64,
 }
 
 /// Whether a record at a pass's place is read through.
@@ -106,7 +104,7 @@ impl Pass {
             through: Through::No,
             age: Age::default(),
             permit: None,
-            wants: 0,
+            waits: false,
         }
     }
 
@@ -124,20 +122,11 @@ impl Pass {
 
     /// The encoder keeps nothing any more, and what is open holds nothing back.
     pub fn let_go(&mut self) -> Option<Permit> {
-        (self.through, self.wants, self.scan) = (Through::No, 0, None);
+        self.through = Through::No;
         if let Some(glue) = self.glue.take() {
             glue.settle();
         }
         self.permit.take()
-    }
-
-    /// The encoder keeps `needs` bytes from now on: gives what the permit has beyond them. A record
-    /// whose end was found keeps all that it was given.
-    pub fn spare(&mut self, needs: u64) -> Option<Permit> {
-        match self.through {
-            Through::Found => None,
-            Through::No | Through::Endless => self.permit.as_mut()?.split_off(needs),
-        }
     }
 
     /// Whether it stands between two records.

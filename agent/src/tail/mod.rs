@@ -13,8 +13,8 @@
 //!    log is owed to it any more: so nothing is sent twice but after a crash.
 //! 4. A file sleeps only after a read that began after `arm` found nothing.
 //! 5. An unfinished last line is read again from its start; no buffer waits for its end.
-//! 6. A record lies over a chunk's end only by a permit, for as many bytes as it takes at the encoder: what
-//!    encoders hold of such records is bounded, and a log without a permit waits on disk.
+//! 6. A record lies over a chunk's end only by a permit, of which there are few: what encoders hold of
+//!    such records is bounded, and a log without a permit waits on disk.
 
 mod age;
 mod changed;

@@ -2,25 +2,19 @@
 //!
 //! ```text
 //! a buffer in which no record ends -> scan: its end is looked for on disk, nothing goes on
-//!   -> found: all that its encoder will take for it is asked for at once, then it is read through
+//!   -> found: read through by a permit, which goes to the encoder with the last chunk, and comes home
 //!   -> not there yet: the log waits on disk, as for any line without an end
-//! whole lines of the other stream, a file's end -> it goes on without one: each chunk asks for more
 //! ```
 //!
-//! 1. What encoders keep of open records is bounded by permits, in bytes. A permit is for what its pass has
-//!    open there (`Open::kept_bytes`): it grows before a chunk goes, and what a chunk ends goes home with it,
-//!    when the encoder has done it. So a record of a few KiB that lies still holds a few KiB.
-//! 2. Half of the bytes are for records whose end was found. They are given at once, so that whoever has them
-//!    waits for nobody, and gives them back soon. Whoever has none waits on disk with nothing in hand.
-//! 3. The other half is for what goes on without an end. Who has some and needs more may wait for others that
-//!    do the same: so each is ended as it is when it has been open for some time (`age.rs`), and its bytes
-//!    come home. So somebody always goes on. Nobody passes by those that wait, however little he wants.
-//! 4. A record that nothing was added to for some time, or for many bytes, is ended as it is, each stream's by
-//!    itself; sooner where others wait for its half.
-//! 5. A record that is longer than any may be has left its encoder: its rest is left out, and holds neither
+//! 1. What encoders keep of open records is bounded by the permits. A log that gets none gives its
+//!    buffer back and waits on disk; others are read meanwhile.
+//! 2. A permit is held while a record is read through: its end is known before. Only what goes on
+//!    without one (whole lines of the other stream, a file's end) leaves a record open for longer, and never
+//!    has the last permit.
+//! 3. A record that nothing was added to for some time, or for many bytes, is ended as it is (`age.rs`), each
+//!    stream's by itself; sooner where others wait for its permit.
+//! 4. A record that is longer than any may be has left its encoder: its rest is left out, and holds neither
 //!    permit nor place.
-
-use std::collections::VecDeque;
 
 use super::age::Patience;
 use super::landed::Cut;
@@ -28,12 +22,10 @@ use super::log::{Pass, Reading, Scan, Through};
 use super::reader::Reader;
 use super::ring::Ring;
 use super::serve::Step;
-use crate::base::bell::Bell;
 use crate::base::files::Files;
-use crate::base::pool::Permits;
 use crate::base::time::Mono;
 use crate::line::open::Whose;
-use crate::ticket::{Ended, Feed, LogId, PassId};
+use crate::ticket::{Ended, Feed, LogId};
 
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     /// Whether a chunk that leaves a record open goes on. Otherwise the record's end is looked for, or
@@ -52,99 +44,86 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let Some(pass) = log.and_then(|log| log.passes.get_mut(at)) else {
             return false;
         };
-        let needs = cut.open.kept_bytes(most);
-        let has = || (self.rooms.endless.permits).suffices(pass.permit.as_ref(), needs);
-        if !reading.scan && (pass.through != Through::No || has()) {
-            return self.may_keep(id, at, needs, now);
-        }
-        let before = pass.scan.as_ref().map_or(0, |scan| scan.needs);
-        let scan = Scan {
-            at: reading.offset + cut.take as u64,
-            open: cut.open,
-            needs: before.max(needs),
-        };
-        if needs == 0 {
-            pass.through = Through::Found;
-            // All of it at once; its first chunk is read again.
-            let _ = self.may_keep(id, at, scan.needs, now);
-        } else if ends || scan.at - pass.offset > 2 * most {
-            pass.through = Through::Endless;
-            return !reading.scan && self.may_keep(id, at, needs, now);
-        } else {
-            pass.age.note(cut.open, now);
-            pass.scan = Some(Box::new(scan));
-        }
-        false
-    }
-
-    /// Whether a pass has a permit for so many bytes now; otherwise it waits until it does.
-    fn may_keep(&mut self, id: LogId, at: usize, needs: u64, now: Mono) -> bool {
-        let log = self.logs.get_mut(&id);
-        let Some(pass) = log.and_then(|log| log.passes.get_mut(at)) else {
-            return false;
-        };
-        let found = pass.through == Through::Found;
-        let room = self.rooms.of(found);
-        let first = room.waiting.is_empty();
-        if room.permits.suffices(pass.permit.as_ref(), needs)
-            || first && room.permits.extend(&mut pass.permit, needs)
-        {
+        let keeps = cut.open.keeps_any(most);
+        if !reading.scan && (pass.permit.is_some() || !keeps && !pass.is_clean()) {
             return true;
         }
-        if pass.is_clean() {
-            // Who has nothing at the encoder waits with nothing in hand.
-            pass.permit = None;
+        let end = reading.offset + cut.take as u64;
+        if !keeps {
+            pass.through = Through::Found;
+        } else if ends || end - pass.offset > 2 * most {
+            pass.through = Through::Endless;
         }
-        pass.wants = needs;
-        room.waiting.push_back((id, pass.id));
-        self.count.open_waits.add(1);
-        if first && !found {
-            self.hurry();
+        if pass.through != Through::No {
+            return !reading.scan && self.may_open(id, at, now);
         }
-        if let Some(suppressed) = self.quiet.allow(now, "permit") {
-            let log = self.logs.get(&id).map(|log| &*log.source.key);
-            tracing::warn!(
-                log,
-                suppressed,
-                "a log waits, as too many others have a record open that is longer than a buffer: \
-                 raise `limits.memory`, or have the writers end their lines"
-            );
-        }
+        pass.age.note(cut.open, now);
+        pass.scan = Some(Box::new(Scan {
+            at: end,
+            open: cut.open,
+        }));
         false
     }
 
-    /// Gives the bytes that came home to those who wait, in order.
-    pub(super) fn grant(&mut self) {
-        for found in [true, false] {
-            while let Some(&(id, pass)) = self.rooms.of(found).waiting.front() {
-                let mut log = self.logs.get_mut(&id);
-                let passes = log.iter_mut().flat_map(|log| &mut log.passes);
-                let mut waiting = passes.filter(|have| have.id == pass && have.wants > 0);
-                let room = self.rooms.of(found);
-                if let Some(pass) = waiting.next() {
-                    // Who waits for the other room by now stands there.
-                    if found == (pass.through == Through::Found) {
-                        if !room.permits.extend(&mut pass.permit, pass.wants) {
-                            break;
-                        }
-                        pass.wants = 0;
-                    }
-                }
-                room.waiting.pop_front();
-                self.make_ready(id);
-            }
+    /// Whether a pass gets a permit; otherwise it waits until it does.
+    fn may_open(&mut self, id: LogId, at: usize, now: Mono) -> bool {
+        let Some(pass) = self
+            .logs
+            .get_mut(&id)
+            .and_then(|log| log.passes.get_mut(at))
+        else {
+            return false;
+        };
+        if pass.permit.is_some() {
+            return true;
         }
+        let first = self.in_line.is_empty();
+        if first {
+            pass.permit = self.permits.take(pass.reserve());
+        }
+        if pass.permit.is_none() {
+            pass.waits = true;
+            let pass = pass.id;
+            self.in_line.push_back((id, pass));
+            self.count.open_waits.add(1);
+            if first {
+                self.hurry();
+            }
+            if let Some(suppressed) = self.quiet.allow(now, "permit") {
+                let log = self.logs.get(&id).map(|log| &*log.source.key);
+                tracing::warn!(
+                    log,
+                    suppressed,
+                    "a log waits, as too many others have a record open that is longer than a buffer: \
+                     raise `limits.memory`, or have the writers end their lines"
+                );
+            }
+            return false;
+        }
+        true
     }
 
-    /// What a pass does that waits: what its encoder keeps of it is given the same time as others'.
-    pub(super) fn stand_in_line(&mut self, id: LogId, at: usize, now: Mono) -> Step {
-        let pass = self.logs.get(&id).and_then(|log| log.passes.get(at));
-        let due = pass.and_then(|pass| pass.age.old(self.patience()));
-        if due.is_none_or(|due| due > now) {
-            return Step::Idle(due);
+    /// Gives the permits that came home to those who wait, in order; the last one to whoever gives it
+    /// back soon.
+    pub(super) fn grant(&mut self) {
+        let mut place = 0;
+        while let Some(&(id, pass)) = self.in_line.get(place) {
+            let mut log = self.logs.get_mut(&id);
+            let passes = log.iter_mut().flat_map(|log| &mut log.passes);
+            let mut waiting = passes.filter(|have| have.id == pass);
+            if let Some(pass) = waiting.next() {
+                let Some(permit) = self.permits.take(pass.reserve()) else {
+                    if pass.reserve() == 0 {
+                        return;
+                    }
+                    place += 1;
+                    continue;
+                };
+                (pass.permit, pass.waits) = (Some(permit), false);
+            }
+            self.in_line.remove(place);
+            self.make_ready(id);
         }
-        self.end_stale(id, at, true, now);
-        Step::Again
     }
 
     /// Others wait: records that stand open at a log's end have less time now.
@@ -163,16 +142,13 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 
     fn due(&self, pass: &Pass, whose: Whose) -> Option<Mono> {
-        let most = self.settings.kept_bytes_max();
-        pass.age.due(&pass.open, whose, most, self.patience())
-    }
-
-    fn patience(&self) -> Patience {
-        match (self.ending, self.rooms.endless.waiting.is_empty()) {
+        let patience = match (self.ending, self.in_line.is_empty()) {
             (true, _) => Patience::LAST,
             (_, true) => Patience::USUAL,
             _ => Patience::SHARED,
-        }
+        };
+        let most = self.settings.kept_bytes_max();
+        pass.age.due(&pass.open, whose, most, patience)
     }
 
     /// The agent ends: a record that has no end by now is sent as it is, or all that was read since it
@@ -238,11 +214,9 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             return;
         };
         let pass = &mut log.passes[at];
-        // What it waits to add may need less now.
-        (pass.open, pass.wants, pass.scan) = (open, 0, None);
-        let needs = open.kept_bytes(most);
-        let permit = if needs > 0 {
-            pass.spare(needs)
+        pass.open = open;
+        let permit = if open.keeps_any(most) {
+            None
         } else {
             pass.age.sent(0, false, now);
             pass.let_go()
@@ -312,38 +286,12 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
     }
 }
 
-/// What encoders may keep of open records: one half for those whose end was found, one for others.
-#[derive(Debug)]
-pub(super) struct Rooms {
-    pub(super) found: Room,
-    pub(super) endless: Room,
-}
-
-/// Bytes to be had, and who waits for some, in order.
-#[derive(Debug)]
-pub(super) struct Room {
-    pub(super) permits: Permits,
-    waiting: VecDeque<(LogId, PassId)>,
-}
-
-impl Rooms {
-    /// `bell` rings when something has come home that somebody waits for.
-    pub(super) fn new(bytes: u64, bell: &Bell) -> Self {
-        let half = || Room {
-            permits: Permits::new(bytes / 2, bell.clone()),
-            waiting: VecDeque::new(),
-        };
-        Self {
-            found: half(),
-            endless: half(),
-        }
-    }
-
-    const fn of(&mut self, found: bool) -> &mut Room {
-        if found {
-            &mut self.found
-        } else {
-            &mut self.endless
+impl Pass {
+    /// How many permits it leaves to others: one to those that will give it back soon.
+    const fn reserve(&self) -> usize {
+        match self.through {
+            Through::Found => 0,
+            Through::No | Through::Endless => 1,
         }
     }
 }

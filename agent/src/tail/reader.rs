@@ -18,7 +18,6 @@ use super::fair::{Rounds, is_urgent};
 use super::file::{Tail, Watch};
 use super::found::Unopened;
 use super::log::{Due, Log};
-use super::open::Rooms;
 use super::overlooked::{Overlooked, rouse};
 use super::rates::Rates;
 use super::ring::{Event, Ring, Token};
@@ -27,7 +26,7 @@ use crate::base::bell::Bell;
 use crate::base::count::{Counter, Registry};
 use crate::base::files::Files;
 use crate::base::outputs::OutputSet;
-use crate::base::pool::Pool;
+use crate::base::pool::{Permits, Pool};
 use crate::base::quiet::Quiet;
 use crate::base::time::{Mono, Timestamp};
 use crate::discover;
@@ -35,7 +34,7 @@ use crate::encode::Outlet;
 use crate::ledger::{Ledger, Notice, UnreadCount};
 use crate::line::HEAD_BYTES;
 use crate::plan::{Plan, StartAt};
-use crate::ticket::{Feed, Feeds, LogId};
+use crate::ticket::{Feed, Feeds, LogId, PassId};
 use crate::wake::WakeCounters;
 
 /// Least milliseconds between two looks for refusals: each is a system call.
@@ -223,7 +222,9 @@ pub struct Reader<R: Ring, F> {
     pub(super) due: BTreeSet<(Mono, LogId)>,
     /// Feeds that an encoder's queue had no room for, in order.
     pub(super) waiting: VecDeque<Feed>,
-    pub(super) rooms: Rooms,
+    /// Who has one may leave a record open over a chunk's end; and who waits for one, in order.
+    pub(super) permits: Permits,
+    pub(super) in_line: VecDeque<(LogId, PassId)>,
     /// The agent ends: records without an end are not waited for.
     pub(super) ending: bool,
     pub(super) next_pass: u32,
@@ -250,7 +251,7 @@ pub struct Reader<R: Ring, F> {
 }
 
 impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
-    /// A reader with no files yet; `open_bytes` = what encoders may keep of its open records.
+    /// A reader with no files yet.
     #[expect(clippy::too_many_arguments, reason = "each is a room or a seam")]
     pub fn new(
         settings: Settings,
@@ -258,7 +259,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         files: F,
         ledger: Arc<Ledger>,
         pool: Pool,
-        open_bytes: u64,
+        permits: Permits,
         bell: Bell,
         feeds: Vec<Arc<Feeds>>,
         outlets: Vec<Arc<Outlet>>,
@@ -278,10 +279,11 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             free_tokens: Vec::new(),
             rounds: Rounds::default(),
             crowded: Vec::new(),
+            bell,
             due: BTreeSet::new(),
             waiting: VecDeque::new(),
-            rooms: Rooms::new(open_bytes, &bell),
-            bell,
+            permits,
+            in_line: VecDeque::new(),
             ending: false,
             next_pass: (settings.number as u32) << 28,
             next_sweep: Mono(0).plus_ms(settings.sweep_ms),
@@ -582,7 +584,7 @@ mod tests {
             MachineFiles::new(vec![std::env::temp_dir()]),
             Ledger::new(Vec::new(), vec![Bell::silent()], Positions::default()),
             Pool::new(1, 4096, Bell::silent()),
-            1 << 20,
+            Permits::new(1, Bell::silent()),
             Bell::silent(),
             vec![Arc::new(Feeds::new(1, Bell::silent()))],
             Vec::new(),

@@ -176,10 +176,7 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
             }
             return Step::Again;
         }
-        if pass.wants > 0 {
-            return self.stand_in_line(id, at, now);
-        }
-        if self.is_crowded(id, at) {
+        if pass.waits || self.is_crowded(id, at) {
             return Step::Idle(None);
         }
         if let Some(due) = self.is_deferred(id, now) {
@@ -235,8 +232,8 @@ impl<R: Ring, F: Files<File = R::File>> Reader<R, F> {
         let offset = pass.scan.as_ref().map_or(pass.offset, |scan| scan.at);
         asked -= usize::try_from(offset - pass.offset).map_or(asked, |scanned| scanned.min(asked));
         if asked == 0 && pass.scan.is_some() {
-            // What comes next is another's, or was settled before: no end is to be found.
-            pass.through = Through::Endless;
+            // What comes next is another's, or was settled before: the record ends here.
+            pass.through = Through::Found;
             return Step::Again;
         }
         Step::Read(Reading {

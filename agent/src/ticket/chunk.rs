@@ -30,7 +30,7 @@ pub struct Chunk {
     pub open_tail: bool,
     /// What the lines still owe.
     pub ticket: Ticket,
-    /// For what encoders kept of open records before it, and keep no more after it.
+    /// It ends the record that this was taken for.
     pub permit: Option<Permit>,
     /// It counts among its log's buffers.
     pub held: Option<Held>,
@@ -85,7 +85,7 @@ pub enum Feed {
         log: LogId,
         /// The pass that ends.
         pass: PassId,
-        /// For what was kept of open records before it.
+        /// What its open record was permitted by.
         permit: Option<Permit>,
     },
     /// What a pass has open does not go on: what is held of it is emitted as it is.
@@ -96,7 +96,7 @@ pub enum Feed {
         pass: PassId,
         /// Of what.
         ended: Ended,
-        /// For what was kept of open records before it.
+        /// What its open record was permitted by.
         permit: Option<Permit>,
     },
     /// The container log has ended: what any of its passes holds is emitted as it is.

@@ -1,7 +1,7 @@
 //! Where threads of the agent meet, in every order of their steps: its own source, compiled over
 //! loom's atomics in the place of the machine's (`base::sync`).
 //!
-//! 1. A reader that found the pool empty is rung when a buffer comes home, or finds it; so with permits.
+//! 1. A reader that found the pool empty is rung when a buffer comes home, or finds it.
 //! 2. A reader that armed its file and then read nothing is woken by the write, or has seen it.
 //! 3. Who sleeps over an empty queue is rung for what was put into it, or finds it.
 

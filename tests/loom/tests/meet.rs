@@ -7,7 +7,7 @@ use loom::thread;
 
 use meet::base::bell::{Bell, Ring};
 use meet::base::belled::Belled;
-use meet::base::pool::{Permits, Pool};
+use meet::base::pool::Pool;
 use meet::wake::shared::Shared;
 
 /// A sleeper's bell.
@@ -39,23 +39,6 @@ fn a_reader_without_a_buffer_is_rung_or_finds_one() {
         assert!(encoder.join().is_ok());
         assert!(
             found || rung.0.load(Ordering::SeqCst),
-            "nobody wakes the reader"
-        );
-    });
-}
-
-#[test]
-fn a_reader_without_a_permit_is_rung_or_gets_it() {
-    loom::model(|| {
-        let (rung, bell) = bell();
-        let permits = Permits::new(8, bell);
-        let (mut first, mut second) = (None, None);
-        assert!(permits.extend(&mut first, 6), "all are there");
-        let encoder = thread::spawn(move || drop(first));
-        let given = permits.extend(&mut second, 4);
-        assert!(encoder.join().is_ok());
-        assert!(
-            given || rung.0.load(Ordering::SeqCst),
             "nobody wakes the reader"
         );
     });

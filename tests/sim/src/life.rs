@@ -20,7 +20,7 @@ use tailwake::base::bell::Ring as _;
 use tailwake::base::count::Registry;
 use tailwake::base::files::Files;
 use tailwake::base::outputs::OutputId;
-use tailwake::base::pool::Pool;
+use tailwake::base::pool::{Permits, Pool};
 use tailwake::base::time::{Mono, Timestamp};
 use tailwake::deliver::{Bodies, DeadQueue, Deliverer, Letter};
 use tailwake::discover::{Event, Tree};
@@ -167,8 +167,7 @@ impl Life {
         let most = (threads.memory.pool_buffers / threads.readers).max(1);
         let buffers = [1, 3, 8, most][rng.place(4)];
         let bytes = plan.limits.buffer_bytes.0 as usize;
-        let open_bytes = threads.memory.open_bytes / threads.readers as u64;
-        let open_bytes = [2 * plan.limits.record_bytes_max.0, open_bytes][rng.place(2)];
+        let permits = [1, (threads.memory.permits / threads.readers).max(1)][rng.place(2)];
         let roll = Arc::new(Roll::new(&registry));
         let eye = |(number, alarm): (usize, Alarm)| {
             let pool = Pool::new(buffers, bytes, alarm.bell());
@@ -179,7 +178,7 @@ impl Life {
                 world.clone(),
                 Arc::clone(&ledger),
                 pool.clone(),
-                open_bytes,
+                Permits::new(permits, alarm.bell()),
                 alarm.bell(),
                 feeds.clone(),
                 outlets.clone(),

@@ -4,8 +4,6 @@ use proptest::prelude::*;
 use regex::bytes::Regex;
 
 use super::*;
-use crate::line::open::Open;
-use crate::line::{HEAD_BYTES, boundary};
 use crate::plan::{JsonField, JsonStage, LabelField, MultilineStage, Stage};
 
 /// Heads, tags and texts that meet each other in every order.
@@ -107,65 +105,5 @@ proptest! {
             prop_assert!(span.end - span.start <= 1, "{span:?} {output:?} {settled}");
         }
         bench.check_all_settled();
-    }
-}
-
-/// What the reader takes as open after a chunk, as it cuts them.
-fn after(piece: &[u8], open_tail: bool, mut open: Open) -> Open {
-    let mut rest = piece;
-    if open.in_line() {
-        let Some(end) = piece.iter().position(|byte| *byte == b'\n') else {
-            return boundary::within(piece, open);
-        };
-        open = boundary::finish(&piece[..=end], open);
-        rest = &piece[end + 1..];
-    }
-    if open_tail {
-        return boundary::within(rest, open);
-    }
-    boundary::scan(rest, open).1
-}
-
-/// A line of a long text, as one of Docker's or of CRI; what has escapes is shorter than its line.
-fn long_line(docker: bool, part: bool, stdout: bool, text: &str) -> Vec<u8> {
-    let stream = if stdout { "stdout" } else { "stderr" };
-    let time = "2026-11-24T05:15:01.5Z";
-    let line = match (docker, part) {
-        (true, true) => format!(r#"{{"log":"{text}","stream":"{stream}","time":"{time}"}}"#),
-        (true, false) => format!(r#"{{"log":"{text}\n","stream":"{stream}","time":"{time}"}}"#),
-        (false, true) => format!("{time} {stream} P {text}"),
-        (false, false) => format!("{time} {stream} F {text}"),
-    };
-    (line + "\n").into_bytes()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn encoders_keep_no_more_of_open_records_than_the_reader_reckons(
-        docker in any::<bool>(),
-        lines in prop::collection::vec((0..4u8, any::<bool>(), 0..3usize, 0..4_500usize, 0..60_000usize), 0..12),
-    ) {
-        let (max, stage) = (30_000, if docker { Stage::Docker } else { Stage::Cri });
-        let mut bench = Bench::new(&plan(vec![Step::Stage(stage), Step::Output(output(0))], max), 1);
-        let (mut open, mut start) = (Open::default(), 0);
-        for (whole, stdout, text, times, cut) in lines {
-            let text = ["a", " ", "\\u0001"][text].repeat(times);
-            let line = long_line(docker, whole > 0, stdout, &text);
-            // As a buffer cuts a line that is longer: within it, or after it.
-            let (first, second) = line.split_at((cut + HEAD_BYTES).min(line.len()));
-            for piece in [first, second].into_iter().filter(|piece| !piece.is_empty()) {
-                let open_tail = piece.last() != Some(&b'\n');
-                bench.chunk(0, 1, start, piece, open_tail);
-                open = after(piece, open_tail, open);
-                start += piece.len() as u64;
-                let most = open.kept_bytes(max + HEAD_BYTES as u64);
-                // Texts: what a record is beside its text, of which two may be held, is not reckoned.
-                let beside = 2 * size_of::<crate::stage::held::Held>() as u64;
-                let kept = bench.machine.held_bytes();
-                prop_assert!(kept <= most + beside, "{kept} of {most}: {open:?}");
-            }
-        }
     }
 }

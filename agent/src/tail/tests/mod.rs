@@ -22,7 +22,7 @@ use super::{Event as RingEvent, MachineRing, Rates, Reader, Ring, Roll, Settings
 use crate::base::bell::Bell;
 use crate::base::count::Registry;
 use crate::base::outputs::OutputId;
-use crate::base::pool::{Buffer, Pool};
+use crate::base::pool::{Buffer, Permits, Pool};
 use crate::base::time::{Mono, Timestamp};
 use crate::discover::Event;
 use crate::discover::name::log_file;
@@ -166,7 +166,7 @@ impl Bench {
             FlakyFiles::new(failing.clone()),
             Arc::clone(&ledger),
             Pool::new(4, 4096, Bell::silent()),
-            4 << 20,
+            Permits::new(1, Bell::silent()),
             Bell::silent(),
             vec![Arc::clone(&feeds)],
             vec![Arc::new(outlet)],

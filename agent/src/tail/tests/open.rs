@@ -1,7 +1,6 @@
 //! Records that lie over a chunk's end, or have none.
 
 use super::*;
-use crate::tail::open::Rooms;
 
 const PART: &str = "2026-11-24T05:00:00.1Z stdout P last words\n";
 const OTHER: &str = "2026-11-24T05:00:00.2Z stderr F other\n";
@@ -12,20 +11,6 @@ fn mark(bench: &Bench) -> u64 {
     positions.files[0].marks.get("out").unwrap().at
 }
 
-/// A bench whose encoders may keep so many bytes of open records.
-fn with_room(name: &str, open_bytes: u64) -> Bench {
-    let mut bench = Bench::new(name);
-    bench.reader.rooms = Rooms::new(open_bytes, &Bell::silent());
-    bench
-}
-
-/// Whether all that was given came home.
-fn is_whole(bench: &Bench) -> bool {
-    let rooms = &bench.reader.rooms;
-    let mut both = [&rooms.found, &rooms.endless].into_iter();
-    both.all(|room| room.permits.extend(&mut None, u64::MAX))
-}
-
 fn append(bench: &Bench, name: &str, text: &str) {
     let path = bench.path(name);
     let mut file = OpenOptions::new()
@@ -34,19 +19,6 @@ fn append(bench: &Bench, name: &str, text: &str) {
         .open(path)
         .unwrap();
     file.write_all(text.as_bytes()).unwrap();
-}
-
-fn name_of(log: u32) -> String {
-    match log {
-        0 => "0.log".to_owned(),
-        log => format!("other{log}"),
-    }
-}
-
-/// Has the bench read a log that it did not know.
-fn begin(bench: &mut Bench, log: u32) {
-    let event = other_log(bench, log);
-    bench.turn(VecDeque::from([event]));
 }
 
 /// A record in parts, longer than a buffer; without an end, if it has none.
@@ -114,7 +86,7 @@ fn a_part_that_stays_open_is_finished_after_ten_seconds_and_nobody_is_deaf_meanw
 
 #[test]
 fn a_log_without_a_permit_waits_on_disk_until_the_encoder_has_the_other_record_whole() {
-    let mut bench = with_room("permit", 16 << 10);
+    let mut bench = Bench::new("permit");
     bench.keeps = true;
     for name in ["0.log", "other1", "other2"] {
         fs::write(bench.path(name), long(name, true)).unwrap();
@@ -122,7 +94,7 @@ fn a_log_without_a_permit_waits_on_disk_until_the_encoder_has_the_other_record_w
     let mut events = bench.list(false);
     events.extend([other_log(&bench, 1), other_log(&bench, 2)]);
     bench.turn(events);
-    // Two of four buffers are the encoder's, with all the room: the others hold none.
+    // Two of four buffers are the encoder's, with the only permit: the others hold none.
     assert_eq!((bench.kept.len(), bench.reader.pool.free()), (2, 2));
     assert_eq!(bench.count("tailwake_open_record_waits_total"), 2);
     for whole in 2..=3 {
@@ -271,61 +243,28 @@ fn a_part_that_stays_open_holds_neither_place_nor_permit_while_the_other_stream_
 }
 
 #[test]
-fn what_has_left_its_encoder_gives_its_room_back_while_the_other_stream_is_kept() {
-    let mut bench = with_room("both", 16 << 10);
+fn a_permit_does_not_come_home_while_one_of_two_streams_is_kept() {
+    let mut bench = Bench::new("both");
     bench.reader.settings.record_bytes_max = 4_096;
     // Standard error's has left its encoder after five parts; standard output's stays there.
     let text = [PART.to_owned(), endless(11)].concat();
     fs::write(bench.path("0.log"), &text).unwrap();
-    fs::write(bench.path("other1"), [PART, OTHER].concat()).unwrap();
-    fs::write(bench.path("other2"), [PART, OTHER].concat()).unwrap();
+    fs::write(bench.path("other1"), long("other1", true)).unwrap();
     bench.settle();
     bench.later(1_200);
     assert_eq!((mark(&bench), bench.finished), (0, 0));
-    begin(&mut bench, 1);
-    bench.later(1_200);
-    // Both had all of it one after the other; now each has a half.
-    assert_eq!(bench.count("tailwake_open_record_waits_total"), 0);
-    begin(&mut bench, 2);
-    bench.later(1_200);
-    assert_eq!(bench.count("tailwake_open_record_waits_total"), 1);
+    let events = VecDeque::from([other_log(&bench, 1)]);
+    bench.turn(events);
     // Five seconds, as another waits: it alone is ended, and the other's rest is left out still.
-    assert_eq!(bench.finished, 1);
+    assert_eq!(bench.count("tailwake_open_record_waits_total"), 1);
+    bench.later(5_000);
+    assert_eq!((ends(&bench), bench.finished), (1, 1));
     let stdout = Ended {
         stdout: true,
         ..Ended::default()
     };
     assert_eq!(bench.ended, stdout);
     assert_eq!(mark(&bench), text.len() as u64);
-}
-
-#[test]
-fn thirty_logs_with_a_part_open_are_served_at_once_and_none_is_torn() {
-    let mut bench = Bench::new("thirty");
-    let part = PART.replace("last words", &"prompt ".repeat(500));
-    for log in 0..30 {
-        fs::write(bench.path(&name_of(log)), [&part, OTHER].concat()).unwrap();
-    }
-    let mut events = bench.list(false);
-    events.extend((1..30).map(|log| other_log(&bench, log)));
-    bench.turn(events);
-    // The other stream's lines wait for a part for a second, and for nothing else.
-    bench.later(1_000);
-    assert_eq!(bench.lines.len(), 60);
-    for _ in 0..3 {
-        for log in 0..30 {
-            append(&bench, &name_of(log), OTHER);
-        }
-        bench.later(1_000);
-    }
-    assert_eq!(bench.lines.len(), 30 * 5);
-    for log in 0..30 {
-        append(&bench, &name_of(log), &PART.replace(" P ", " F "));
-    }
-    bench.later(200);
-    assert_eq!((bench.lines.len(), bench.finished), (30 * 6, 0));
-    assert_eq!(bench.count("tailwake_open_record_waits_total"), 0);
-    assert!(is_whole(&bench));
 }
 
 #[test]
@@ -353,79 +292,9 @@ fn what_lies_behind_the_first_buffer_beside_an_open_part_waits_for_nothing() {
 }
 
 #[test]
-fn endless_records_that_outgrow_the_room_are_ended_and_starve_nobody() {
-    let mut bench = with_room("outgrow", 64 << 10);
-    bench.reader.settings.record_bytes_max = 16 << 10;
-    // Beside whole lines of standard error, four records grow and grow: together they need twice what
-    // there is.
-    let big = PART.replace("last words", &"b".repeat(3_000));
-    let mut written = 0;
-    let mut grow = |bench: &Bench| {
-        for log in 0..4 {
-            append(bench, &name_of(log), &[&big, OTHER].concat());
-        }
-        written += 8;
-    };
-    grow(&bench);
-    bench.settle();
-    (1..4).for_each(|log| begin(&mut bench, log));
-    for _ in 0..4 {
-        bench.later(1_100);
-        grow(&bench);
-    }
-    assert!(bench.count("tailwake_open_record_waits_total") > 0);
-    // Small ones come by.
-    for log in 4..14 {
-        fs::write(bench.path(&name_of(log)), [PART, OTHER].concat()).unwrap();
-    }
-    let events = (4..14).map(|log| other_log(&bench, log)).collect();
-    let came = |bench: &Bench| {
-        bench
-            .lines
-            .iter()
-            .filter(|line| line.ends_with("last words"))
-            .count()
-    };
-    bench.turn(events);
-    for _ in 0..5 {
-        bench.later(1_000);
-        grow(&bench);
-    }
-    assert_eq!(came(&bench), 10, "all within the time that one is given");
-    assert!(bench.count("tailwake_records_lapsed_total") > 0);
-    // All of it comes, and what was given for it goes home.
-    bench.later(60_000);
-    assert_eq!(bench.lines.len(), written + 20);
-    assert!(is_whole(&bench));
-}
-
-#[test]
-fn a_whole_record_of_the_longest_goes_through_while_endless_ones_have_all_of_their_room() {
-    let mut bench = Bench::new("through");
-    bench.reader.pool = Pool::new(4, 128 << 10, Bell::silent());
-    let part = PART.replace("last words", &"b".repeat(1_000));
-    let half = part.repeat(530);
-    for log in 0..3 {
-        fs::write(bench.path(&name_of(log)), [&half, OTHER].concat()).unwrap();
-    }
-    bench.settle();
-    (1..3).for_each(|log| begin(&mut bench, log));
-    // The first two have a mebibyte each, which is all there is; the third waits on disk.
-    bench.later(1_200);
-    assert_eq!(bench.count("tailwake_open_record_waits_total"), 1);
-    assert_eq!(bench.lines.len(), 2 * 531);
-    let whole = part.repeat(1_000) + &PART.replace(" P ", " F ");
-    fs::write(bench.path("other3"), whole).unwrap();
-    begin(&mut bench, 3);
-    assert_eq!((bench.lines.len(), bench.finished), (2 * 531 + 1_001, 0));
-    bench.later(40_000);
-    assert_eq!(bench.lines.len(), 3 * 531 + 1_001);
-    assert!(is_whole(&bench));
-}
-
-#[test]
-fn half_of_the_room_is_for_records_whose_end_is_known() {
-    let mut bench = with_room("half", 8 << 10);
+fn the_last_permit_is_for_a_record_whose_end_is_known() {
+    let mut bench = Bench::new("last-permit");
+    bench.reader.permits = Permits::new(2, Bell::silent());
     fs::write(bench.path("0.log"), [PART, OTHER].concat()).unwrap();
     bench.settle();
     bench.later(1_200);
