@@ -7,9 +7,10 @@
 //!
 //! | answer | after | then |
 //! |---|---|---|
+//! | 413, a bulk's 400 | at once | halves; a lone item is rejected |
 //! | bulk item 404, shard limit | [`BOUNDED_TRIES`] | rejected |
 //! | bulk item 400 | one more try as plain text | rejected |
-//! | connection broken | [`BREAKS`] of a larger body than any that was stored, or [`BREAKS_MANY`] | halves; a lone item goes on |
+//! | connection broken | [`BREAKS`] of a larger body than any that was stored, or [`BREAKS_MANY`] | halves; a lone item is sent again |
 //! | Loki's limits | `refusal.rs` | |
 
 use std::sync::Arc;

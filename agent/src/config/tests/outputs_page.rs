@@ -261,6 +261,25 @@ fn every_metric_that_the_documents_name_is_there() {
     }
 }
 
+/// The metrics and reasons that show an option's effect are there.
+#[test]
+fn each_option_names_a_metric_of_the_page() {
+    let page = page();
+    let metrics = rows(&page, "Metrics");
+    let is_metric = |word: &str| {
+        let name = format!("`tailwake_{word}`");
+        metrics.iter().any(|row| row[0] == name)
+    };
+    let reasons = crate::deliver::judge::Reason::ALL;
+    let is_reason = |word: &str| reasons.iter().any(|reason| reason.label() == word);
+    for row in rows(&page, "Options") {
+        for word in row[3].split('`').skip(1).step_by(2) {
+            let is_known = is_metric(word) || is_reason(word);
+            assert!(is_known || ["_count", "check"].contains(&word), "{word}");
+        }
+    }
+}
+
 /// What an answer leads to is counted by reason: each stands in a table of the page.
 #[test]
 fn every_reason_stands_in_the_page() {
