@@ -87,24 +87,6 @@ pub struct Counts {
     pub taken: u64,
 }
 
-/// What the books know of an output's spool.
-#[derive(Debug, Default)]
-pub(crate) struct Spooled {
-    /// Records that a power cut would leave in it, as far as was last looked.
-    pub(crate) ids: BTreeSet<Id>,
-    /// New lines fly beside the backlog.
-    pub(crate) any_order: bool,
-    /// It gives lines up at its cap, and counts them.
-    pub(crate) drops: bool,
-    /// Lines that it has counted as given up.
-    pub(crate) dropped: u64,
-    /// Those of this life, and of earlier ones.
-    pub(crate) now: u64,
-    pub(crate) before: u64,
-    /// Records that were excused by them.
-    pub(crate) forgiven: u64,
-}
-
 /// The account of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
@@ -116,8 +98,6 @@ pub(crate) struct Books {
     surprised: BTreeSet<usize>,
     /// Empty records may come, which nobody counts.
     pub(crate) blanks: bool,
-    /// By output, where it has one.
-    pub(crate) spools: [Option<Spooled>; OUTPUTS],
     pub(crate) counts: Counts,
 }
 
@@ -221,18 +201,6 @@ impl Books {
         !record.wanted[output] || fate.arrived > 0 || fate.excused
     }
 
-    /// Another agent starts, whose counters begin anew.
-    pub(crate) fn next_life(&mut self) {
-        for spooled in self.spools.iter_mut().flatten() {
-            spooled.before += std::mem::take(&mut spooled.now);
-        }
-    }
-
-    /// Whether a power cut would leave it in the spool.
-    fn is_spooled(&self, id: Id, output: usize) -> bool {
-        { self.spools[output].as_ref() }.is_some_and(|spooled| spooled.ids.contains(&id))
-    }
-
     /// The records that an item bears.
     pub(crate) fn read(&self, arrived: &Arrived) -> Result<Vec<Id>, String> {
         let from = &arrived.container;
@@ -287,7 +255,6 @@ impl Books {
             return if again { Ok(()) } else { what("again") };
         }
         let late = fate.late || fate.excused || surprised;
-        let late = late || { self.spools[output].as_ref() }.is_some_and(|it| it.any_order);
         let last = &mut self.written[id.container].last[output][id.stream];
         if last.is_some_and(|last| last > id.seq) {
             if !late {
@@ -343,16 +310,11 @@ impl Books {
     pub(crate) fn crash(&mut self, deleted: &[Key]) {
         for output in 0..OUTPUTS {
             self.may_all_repeat(output);
-            if self.spools[output].is_some() {
-                // What was in the window is read again, behind what was spooled.
-                let records = self.written.iter_mut().flat_map(|it| &mut it.records);
-                { records.flatten() }.for_each(|record| record.fates[output].late = true);
-            }
             for key in deleted {
                 let ids: Vec<Id> = self.lines(*key).map(|line| line.id).collect();
                 let lost: Vec<Id> = ids
                     .into_iter()
-                    .filter(|id| !self.is_held(*id, output) && !self.is_spooled(*id, output))
+                    .filter(|id| !self.is_held(*id, output))
                     .collect();
                 let before = self.counts.excused;
                 self.excuse(&lost, output);
@@ -368,8 +330,9 @@ impl Books {
     /// Whether every server has the whole file.
     pub(crate) fn is_settled(&self, key: Key) -> bool {
         let outputs = 0..OUTPUTS;
-        let safe = |id, output| self.is_held(id, output) || self.is_spooled(id, output);
-        { self.lines(key) }.all(|line| outputs.clone().all(|output| safe(line.id, output)))
+        outputs
+            .into_iter()
+            .all(|output| self.audit(key, output, 0, u64::MAX).is_none())
     }
 
     /// Whether no record of the file goes on in another one: a crash after its deletion would leave
@@ -381,34 +344,10 @@ impl Books {
 
     /// The first record with bytes in the range that the server does not hold.
     pub(crate) fn audit(&self, key: Key, output: usize, from: u64, to: u64) -> Option<String> {
-        // What is given up at a cap is counted at the end.
-        if self.spools[output].as_ref().is_some_and(|it| it.drops) {
-            return None;
-        }
-        let safe = |id| self.is_held(id, output) || self.is_spooled(id, output);
         let mut lines = self.lines(key);
-        let missed = lines.find(|line| line.start < to && line.end > from && !safe(line.id))?;
+        let missed = lines
+            .find(|line| line.start < to && line.end > from && !self.is_held(line.id, output))?;
         Some(format!("{missed:?}"))
-    }
-
-    /// All is quiet: what a server still misses was given up at its spool's cap, as far as that was
-    /// counted there.
-    pub(crate) fn forgive(&mut self) {
-        for output in 0..OUTPUTS {
-            let Some(spooled) = self.spools[output].as_ref().filter(|it| it.drops) else {
-                continue;
-            };
-            let room = spooled.dropped - spooled.forgiven;
-            let lines = self.files.values().flatten().map(|line| line.id);
-            let ids: BTreeSet<Id> = lines.filter(|id| !self.is_held(*id, output)).collect();
-            let ids: Vec<Id> = ids.into_iter().collect();
-            if ids.len() as u64 <= room {
-                self.excuse(&ids, output);
-                if let Some(spooled) = &mut self.spools[output] {
-                    spooled.forgiven += ids.len() as u64;
-                }
-            }
-        }
     }
 
     /// What somebody misses.

@@ -30,10 +30,6 @@
 //! 8. Where the plan asks the Kubernetes API (each third seed), which is silent, late and forgetful at times
 //!    (`api.rs`), nothing arrives without its own pod's label.
 //!
-//! 9. In each fifth seed outputs have a spool on a disk that fails, fills up and forgets (`store.rs`): what a
-//!    stored position passes has arrived, or a power cut would leave it in the spool, or it is counted as
-//!    given up at the cap; in the end the spool is empty.
-//!
 //! What is excused, each counted: records that a server rejects; those of a deleted file that a crash
 //! takes with it; bulk items that were refused alone (order). Where a file is renamed between its
 //! listing and its opening, the reader meets its successor first and comes back: that container's
@@ -63,8 +59,6 @@ mod rng;
 mod run;
 mod scenario;
 mod servers;
-mod spool;
-mod store;
 mod trace;
 mod world;
 mod writer;

@@ -38,7 +38,6 @@ use crate::alarm::Alarm;
 use crate::net::{Net, SimTransport};
 use crate::ring::SimRing;
 use crate::rng::Rng;
-use crate::spool::{Keepers, Stores};
 use crate::trace::Trace;
 use crate::world::World;
 
@@ -89,12 +88,11 @@ pub(crate) struct Life {
     eyes: Vec<Eye>,
     hands: Vec<Hand>,
     disk: Option<Snapshot>,
-    pub(crate) keepers: Keepers,
     /// What the state file says now.
     pub(crate) written: Option<Positions>,
     positions_ms: u64,
     positions_due: Option<Mono>,
-    registry: Arc<Registry>,
+    registry: Registry,
     /// Metric series at the start: none comes with a pod.
     series: usize,
     memory: Memory,
@@ -115,7 +113,7 @@ impl Life {
         net: &Rc<RefCell<Net>>,
         rng: &mut Rng,
         trace: &Trace,
-        (snapshot, stores): (Option<&[u8]>, &Stores),
+        snapshot: Option<&[u8]>,
     ) -> Result<Self, String> {
         let threads = Memory::threads(plan, 4)?;
         world.restart(threads.readers);
@@ -124,8 +122,7 @@ impl Life {
             Ok(bytes) => Positions::read(&bytes).unwrap_or_default(),
             Err(_) => Positions::default(),
         };
-        let registry = Arc::new(Registry::default());
-        let mut keepers = Keepers::default();
+        let registry = Registry::default();
         let control = Alarm::default();
         let ears: Vec<Alarm> = (0..threads.readers).map(|_| Alarm::default()).collect();
         let palms: Vec<Alarm> = (0..threads.encoders).map(|_| Alarm::default()).collect();
@@ -134,14 +131,18 @@ impl Life {
             .map(|(place, output)| {
                 let all = [bells(&palms), bells(&ears)].concat();
                 let (id, window) = (OutputId(place as u8), output.window());
-                let lanes = control.bell();
-                let outlet = Outlet::new(id, &output.name, window, lanes, all, &registry);
-                Arc::new(outlet.with_gate(keepers.gate(&output.spool)))
+                Arc::new(Outlet::new(
+                    id,
+                    &output.name,
+                    window,
+                    control.bell(),
+                    all,
+                    &registry,
+                ))
             })
             .collect();
         let names = plan.outputs.iter().map(|output| output.name.clone());
         let ledger = Ledger::new(names.collect(), bells(&ears), positions);
-        keepers.open(plan, stores, &outlets, &ledger, &registry);
         let room = [2, 5, 4096][rng.place(3)];
         let feeds: Vec<Arc<Feeds>> = bells(&palms)
             .into_iter()
@@ -214,7 +215,6 @@ impl Life {
             eyes,
             hands,
             disk: None,
-            keepers,
             written: None,
             positions_ms: [20, 100, 1_000][rng.place(3)],
             positions_due: None,
@@ -259,7 +259,7 @@ impl Life {
                 eye.alarm.is_due(now) || eye.reader.ring().has_events()
             }
             Seat::Encoder(at) => !self.hands[at].ended && self.hands[at].alarm.is_due(now),
-            Seat::Disk => self.disk.is_some() || self.keepers.alarm.is_due(now),
+            Seat::Disk => self.disk.is_some(),
         }
     }
 
@@ -267,9 +267,7 @@ impl Life {
     pub(crate) fn deadline(&self) -> Option<Mono> {
         let readers = self.eyes.iter().map(|eye| &eye.alarm);
         let encoders = self.hands.iter().map(|hand| &hand.alarm);
-        let all = readers
-            .chain(encoders)
-            .chain([&self.control, &self.keepers.alarm]);
+        let all = readers.chain(encoders).chain([&self.control]);
         all.filter_map(|alarm| alarm.deadline).min()
     }
 
@@ -300,10 +298,7 @@ impl Life {
                     hand.alarm.set(false, again);
                 }
             }
-            Seat::Disk => {
-                self.write();
-                self.keepers.turn(now, wall);
-            }
+            Seat::Disk => self.write(),
         }
         Ok(None)
     }
@@ -453,8 +448,7 @@ impl Life {
     }
 
     /// The last act: the positions are written.
-    pub(crate) fn end(&mut self, now: Mono) {
-        self.keepers.end(now);
+    pub(crate) fn end(&mut self) {
         self.write();
         self.disk = self.ledger.snapshot();
         self.write();
@@ -483,7 +477,6 @@ impl Life {
             (self.hands.iter().any(held), "stages hold bytes"),
             (!self.deliverer.idle(), "lanes are busy"),
             (!self.behind.is_empty(), "discovery is behind"),
-            (self.keepers.hold(), "something is spooled"),
         ];
         let found: Vec<&str> = found.iter().filter(|it| it.0).map(|it| it.1).collect();
         (!found.is_empty()).then(|| found.join(", "))
@@ -522,17 +515,12 @@ impl Life {
                 ));
             }
         }
-        let batch = plan.outputs.iter().map(|it| it.batch_bytes.0).max();
-        let batch = batch.unwrap_or(0) + RECORD_BYTES;
-        self.keepers.passed(batch * LINE_FACTOR)
+        None
     }
 
     /// How many metric series there are more than at the start.
     pub(crate) fn new_series(&self) -> usize {
-        // Drops are counted by log, of a bounded number of logs.
-        let text = self.registry.render();
-        let lines = text.lines().filter(|line| !line.contains("spool_dropped"));
-        lines.count() - self.series
+        self.registry.render().lines().count() - self.series
     }
 
     /// All that can be said of it, for the trace of a failure.
@@ -540,8 +528,7 @@ impl Life {
         let readers = self.eyes.iter().map(|eye| format!("{:#?}", eye.reader));
         let workers = self.hands.iter().map(|hand| format!("{:?}", hand.worker));
         let all: Vec<String> = readers.chain(workers).collect();
-        let spools = self.keepers.describe();
-        format!("{}\n{:?}\n{spools}", all.join("\n"), self.deliverer)
+        format!("{}\n{:?}", all.join("\n"), self.deliverer)
     }
 }
 

@@ -24,8 +24,6 @@ use crate::net::Net;
 use crate::node::Node;
 use crate::plan::{ROOT, plan};
 use crate::rng::Rng;
-use crate::spool::{self, Stores};
-use crate::store::SimStore;
 use crate::trace::Trace;
 use crate::world::{Weather, World};
 
@@ -74,14 +72,13 @@ pub(crate) struct Sim {
     pub(crate) rng: Rng,
     pub(crate) trace: Trace,
     faults: Faults,
-    pub(crate) plan: Plan,
+    plan: Plan,
     pub(crate) world: World,
     pub(crate) net: Rc<RefCell<Net>>,
     pub(crate) node: Node,
     pub(crate) books: Books,
     pub(crate) life: Option<Life>,
     api: Option<Api>,
-    pub(crate) stores: Stores,
     pub(crate) now: u64,
     /// Added to the wall clock's seconds: it was set.
     pub(crate) wall_shift: i64,
@@ -121,12 +118,7 @@ impl Sim {
         };
         // Of numbers of its own: the other seeds play as they did.
         let api = (seed % 3 == 2).then(|| Rng::new(!seed));
-        let mut sim = Self::with(faults, weather, faults.flaky, (rng, api), keeps)?;
-        if seed % 5 == 3 {
-            let mut own = Rng::new(seed.rotate_left(32));
-            sim.with_spools(spool::drawn(&mut own), own);
-        }
-        Ok(sim)
+        Self::with(faults, weather, faults.flaky, (rng, api), keeps)
     }
 
     /// A run in which nothing happens by itself but the turns of the agent.
@@ -183,7 +175,6 @@ impl Sim {
             books: Books::default(),
             life: None,
             api,
-            stores: Stores::default(),
             now: 1_000,
             wall_shift: 0,
             apart: false,
@@ -226,7 +217,6 @@ impl Sim {
         self.trace.say(|| "quiet".to_owned());
         self.quiet = true;
         self.net.borrow_mut().calm();
-        self.calm_disks();
         if let Some(api) = &mut self.api {
             api.calm();
         }
@@ -247,7 +237,6 @@ impl Sim {
         if self.faults.servers && self.rng.once_in(60) {
             self.net.borrow_mut().change_mood(&self.trace);
         }
-        self.change_disks();
         if self.life.is_none() && self.rng.chance(10) {
             self.start()?;
         }
@@ -331,9 +320,6 @@ impl Sim {
         }
         let written = life.written.take();
         self.note_durable(written.as_ref());
-        if stored.is_some() || seat == Seat::Disk {
-            self.look_at_spools()?;
-        }
         stored.map_or(Ok(()), |positions| self.check_positions(&positions))
     }
 
@@ -356,7 +342,6 @@ impl Sim {
         self.trace.say(|| "the agent starts".to_owned());
         self.lives += 1;
         self.detaches = [0; OUTPUTS];
-        self.books.next_life();
         let snapshot = self.api.as_mut().and_then(|api| {
             api.connect();
             api.snapshot.as_deref()
@@ -367,14 +352,13 @@ impl Sim {
             &self.net,
             &mut self.rng,
             &self.trace,
-            (snapshot, &self.stores),
+            snapshot,
         )?;
         self.life = Some(life);
         Ok(())
     }
 
     pub(crate) fn crash(&mut self) {
-        self.look_at_drops();
         let Some(mut life) = self.life.take() else {
             return;
         };
@@ -386,7 +370,6 @@ impl Sim {
         }
         let written = life.written.take();
         drop(life);
-        self.stores.iter().flatten().for_each(SimStore::crash);
         self.world.stop();
         self.note_durable(written.as_ref());
         self.books.crash(&self.node.deleted());
@@ -407,7 +390,7 @@ impl Sim {
             self.run_for(1)?;
         }
         if let Some(mut life) = self.life.take() {
-            life.end(Mono(self.now * 1_000_000));
+            life.end();
             let mut outputs = life.outlets.iter().map(|outlet| outlet.output);
             if let Some(output) = outputs.find(|output| !life.ledger.is_free(*output)) {
                 return Err(format!(
@@ -431,7 +414,6 @@ impl Sim {
             if step % 16 != 15 {
                 continue;
             }
-            self.forgive();
             why = self.unsettled(logs);
             if why.is_empty() {
                 return Ok(());
