@@ -235,6 +235,13 @@ impl Gate {
         self.open.swap(open, Ordering::AcqRel) != open
     }
 
+    /// Bytes under way down and up.
+    #[must_use]
+    pub fn under_way(&self) -> (u64, u64) {
+        let bytes = |of: &AtomicU64| of.load(Ordering::Acquire);
+        (bytes(&self.down_bytes), bytes(&self.up_bytes))
+    }
+
     /// Rings the disk thread.
     pub fn ring(&self) {
         self.disk.ring();

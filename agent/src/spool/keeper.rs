@@ -200,7 +200,7 @@ impl<S: Store> Keeper<S> {
     /// Closes the gate where no more is to come, and opens it again.
     fn heed_cap(&mut self, gate: &Gate, now: Mono) -> bool {
         let bytes = self.spool.backlog().bytes;
-        let mut open = !self.failing;
+        let mut open = !self.failing && self.spool.is_listed();
         match self.at_cap {
             // Opened again with room for some segments, so that the output is not detached for each.
             AtCap::Wait => {

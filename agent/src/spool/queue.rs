@@ -55,6 +55,10 @@ pub struct Spool<S: Store> {
     /// The one that is appended to.
     newest: Option<u64>,
     next: u64,
+    /// What is there is not known yet: the directory could not be listed.
+    unlisted: bool,
+    /// The newest that was there at the start: what a crash has torn stands at its end.
+    last: Option<u64>,
     damage: Damage,
 }
 
@@ -69,30 +73,45 @@ impl<S: Store> Spool<S> {
             segments: BTreeMap::new(),
             newest: None,
             next: 1,
+            unlisted: true,
+            last: None,
             damage: Damage::default(),
         };
-        let Ok(listed) = spool.store.list() else {
-            spool.damage.errors += 1;
-            return spool;
+        spool.list();
+        spool
+    }
+
+    /// Takes up what is in the directory, if it can be listed.
+    fn list(&mut self) {
+        let Ok(listed) = self.store.list() else {
+            self.damage.errors += 1;
+            return;
         };
+        self.unlisted = false;
         let mut numbers: Vec<(u64, u64)> = Vec::new();
         for (name, size) in listed {
             match number_of(&name) {
                 Some(number) => numbers.push((number, size)),
                 None if name.ends_with(ASIDE) => {}
-                None => spool.damage.foreign_files += 1,
+                None => self.damage.foreign_files += 1,
             }
         }
         numbers.sort_unstable();
-        spool.next = numbers.last().map_or(1, |(number, _)| number + 1);
-        let newest = numbers.last().map(|(number, _)| *number);
+        self.next = numbers.last().map_or(1, |(number, _)| number + 1);
+        self.last = numbers.last().map(|(number, _)| *number);
         for (number, size) in numbers {
-            spool.take_up(number, size, Some(number) == newest);
+            self.take_up(number, size);
         }
-        spool
     }
 
-    fn take_up(&mut self, number: u64, size: u64, newest: bool) {
+    /// Whether what was there at the start is known: until then nothing is appended.
+    #[must_use]
+    pub const fn is_listed(&self) -> bool {
+        !self.unlisted
+    }
+
+    fn take_up(&mut self, number: u64, size: u64) {
+        let newest = Some(number) == self.last;
         let mut segment = Segment::new(size);
         match self.look(number, &mut segment, newest) {
             Ok(Whose::Ours) => {
@@ -226,6 +245,11 @@ impl<S: Store> Spool<S> {
 
     /// Makes a segment.
     fn begin(&mut self) -> io::Result<u64> {
+        if self.unlisted {
+            return Err(io::Error::other(
+                "the spool's directory could not be listed",
+            ));
+        }
         let number = self.next;
         self.next += 1;
         let name = name_of(number);
@@ -399,8 +423,11 @@ impl<S: Store> Spool<S> {
         dropped
     }
 
-    /// Tries again what failed: reads of sick segments, and deletions.
+    /// Tries again what failed: the listing, reads of sick segments, and deletions.
     pub fn retry(&mut self) {
+        if self.unlisted {
+            self.list();
+        }
         let numbers: Vec<u64> = self.segments.keys().copied().collect();
         for number in numbers {
             let Some(segment) = self.segments.get_mut(&number) else {
@@ -410,7 +437,7 @@ impl<S: Store> Spool<S> {
             if segment.unknown {
                 let size = segment.size;
                 self.segments.remove(&number);
-                self.take_up(number, size, false);
+                self.take_up(number, size);
             }
             self.leave_if_done(number);
         }
